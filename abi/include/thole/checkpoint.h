@@ -1,0 +1,248 @@
+/* thole/checkpoint.h: encrypted checkpoints that are whole, of one step, and from the right attempt, or not there.
+ *
+ *     every rank:  begin -> put, put, ... -> seal          the rank that seals last commits for all
+ *     any process: open -> describe -> get, get, ... -> close
+ *     a platform:  fence(attempt) before it starts an attempt; retire to keep the newest
+ *
+ * A checkpoint has as many parts as ranks saved it. Each part is encrypted (AES-256-GCM under keys that HKDF derives from
+ * the checkpoint's own key) and immutable; a manifest that authenticates all of them is the commit. It exists only when
+ * every part is durable, so a checkpoint that can be opened is complete. Ranks need no channel among themselves: the one
+ * that finds all parts present writes the manifest, with a put-if-absent on a store that knows nothing else. Nothing is
+ * ever unpickled or executed, and no byte is handed out before its tag was checked.
+ * The format is docs/reference/checkpoint-format.md.
+ *
+ * Fencing: attempt n of a run first publishes fence n. From then on what an older attempt seals is refused where the
+ * writer sees the fence, and ignored by readers where it does not.
+ *
+ * What it does not do: protect from someone who holds the key, or hide sizes and times.
+ */
+#ifndef THOLE_CHECKPOINT_H
+#define THOLE_CHECKPOINT_H
+
+#include <thole/core.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* Bounds: beyond one of them a call is THOLE_INVALID with OverBound. */
+#define THOLE_MAX_PARTS 65536u    /* ranks that save one checkpoint                     */
+#define THOLE_MAX_ITEMS 1048576u  /* items of one part                                  */
+#define THOLE_MAX_DIMS 32u        /* dimensions of a tensor                             */
+#define THOLE_MAX_ITEM_NAME 1024u /* bytes                                              */
+#define THOLE_MAX_VALUE 16777216u /* bytes of a value that is no tensor                 */
+
+/* Opaque handles of one process. {0} is none. A writer or reader is used by one thread at a time. */
+typedef struct thole_writer {
+  uint64_t v;
+} thole_writer;
+typedef struct thole_reader {
+  uint64_t v;
+} thole_reader;
+
+/* --- Where, and under which key. -------------------------------------------------------------------------------- */
+
+typedef int32_t thole_key_kind;
+enum {
+  THOLE_KEY_FILE = 1,  /* a file that key_new wrote, readable by its owner only                                     */
+  THOLE_KEY_HELPER = 2 /* a program that wraps and unwraps: JSON on its pipes (docs/reference/key-helper.md), 10 s  */
+};
+
+/* The key that wraps each checkpoint's own key. Its bytes stay inside the core, locked in memory, for the call or the
+ * life of a writer or reader; they are in no log, status, environment or core dump. */
+typedef struct thole_key {
+  uint64_t struct_size; /* sized */
+  thole_key_kind kind;
+  uint32_t reserved;
+  thole_str path;       /* of the file, or of the helper's program: absolute */
+  thole_list arguments; /* of thole_str: the helper's, without argv[0] */
+} thole_key;
+
+/* A folder of checkpoints of one run. A run keeps its id through all its attempts. */
+typedef struct thole_store {
+  uint64_t struct_size;  /* sized */
+  thole_str folder;      /* UTF-8 path; made if missing, with mode 0700 */
+  thole_id run;
+  const thole_key *key;
+  /* A file outside the store, private to its owner, that remembers the newest checkpoint seen. With it, a store that
+   * was put back to an older state is noticed (CheckpointRolledBack). Empty: freshness is reported as unproven. */
+  thole_str anchor;
+} thole_store;
+
+/* --- What is saved. --------------------------------------------------------------------------------------------- */
+
+typedef int32_t thole_item_kind;
+enum {
+  THOLE_ITEM_TENSOR = 1,
+  THOLE_ITEM_INT = 2,   /* 8 bytes, int64_t                                                                            */
+  THOLE_ITEM_FLOAT = 3, /* 8 bytes, IEEE 754 binary64; every NaN keeps its bits                                        */
+  THOLE_ITEM_BOOL = 4,  /* 1 byte, 0 or 1                                                                              */
+  THOLE_ITEM_TEXT = 5,  /* UTF-8                                                                                       */
+  THOLE_ITEM_BYTES = 6
+};
+
+/* One item of a part. A tensor that is cut over the ranks has the same name, dtype and global shape in each part, and
+ * boxes that together cover it exactly; a replicated one is saved whole by any number of ranks. A value that is no tensor
+ * belongs to the checkpoint, is saved under the same name by any number of ranks, and must then be equal in all. */
+typedef struct thole_item {
+  uint64_t struct_size; /* sized */
+  thole_str name;       /* UTF-8, unique in the part, without NUL */
+  thole_item_kind kind;
+  uint32_t dims;
+  /* Tensors only. By name: bool, int4, uint4, int8..int64, uint8..uint64, float16, bfloat16, float32, float64, complex64,
+   * complex128, float8_e4m3fn, float8_e5m2, float8_e4m3b11fnuz, float8_e4m3fnuz, float8_e5m2fnuz, float8_e8m0fnu. */
+  thole_str dtype;
+  const uint64_t *shape;  /* of the whole tensor, dims elements */
+  const uint64_t *start;  /* of this part's box; NULL means zeros */
+  const uint64_t *extent; /* of this part's box; NULL means shape */
+  /* The box in row-major order without gaps, little-endian; or the value. In describe: the value; empty for a tensor. */
+  thole_bytes data;
+} thole_item;
+
+typedef struct thole_save {
+  uint64_t struct_size; /* sized */
+  uint64_t attempt;     /* of the run, >= 1: the fence */
+  uint64_t step;        /* train steps that are done */
+  uint32_t part;        /* 0 .. parts - 1: the rank */
+  uint32_t parts;
+} thole_save;
+
+typedef struct thole_sealed {
+  uint64_t struct_size; /* sized */
+  uint32_t committed;   /* 1 if this seal made the checkpoint complete, or found it complete */
+  uint32_t missing;     /* parts that other ranks have not sealed yet */
+  uint64_t bytes;       /* of this part's items */
+  uint64_t file_bytes;  /* of this part as stored */
+  int64_t duration_ns;  /* since begin, on the monotonic clock */
+  thole_id checkpoint;
+} thole_sealed;
+
+/* --- What is there. --------------------------------------------------------------------------------------------- */
+
+typedef int32_t thole_checkpoint_state;
+enum {
+  THOLE_CHECKPOINT_COMMITTED = 1,
+  THOLE_CHECKPOINT_INCOMPLETE = 2, /* parts are missing: being written, or left behind by a kill                      */
+  THOLE_CHECKPOINT_FENCED = 3,     /* complete, but an older attempt committed it after a newer one had begun         */
+  THOLE_CHECKPOINT_DAMAGED = 4
+};
+
+typedef int32_t thole_freshness;
+enum {
+  THOLE_FRESHNESS_UNPROVEN = 0, /* nothing outside the store says that there was no newer one                          */
+  THOLE_FRESHNESS_PROVEN = 1    /* the anchor agrees                                                                   */
+};
+
+typedef struct thole_checkpoint_info {
+  uint64_t struct_size; /* sized */
+  thole_id checkpoint;
+  thole_checkpoint_state state;
+  uint32_t parts;         /* that it has, or should have */
+  uint32_t parts_present;
+  thole_freshness freshness;
+  uint64_t attempt;
+  uint64_t step;
+  uint64_t sequence;      /* 1, 2, ... over the commits of the run */
+  uint64_t bytes;         /* of all items; 0 unless committed */
+  uint64_t file_bytes;    /* of all files */
+  int64_t committed_unix_ns; /* by the committing machine's clock; for people, never for decisions */
+  thole_str path;         /* of its folder */
+  thole_str reason;       /* why it is incomplete, fenced or damaged */
+} thole_checkpoint_info;
+
+typedef struct thole_checkpoint_list {
+  uint64_t struct_size;  /* sized */
+  thole_list checkpoints; /* of thole_checkpoint_info, newest first */
+} thole_checkpoint_list;
+
+/* A checkpoint that is open. */
+typedef struct thole_checkpoint_contents {
+  uint64_t struct_size; /* sized */
+  const thole_checkpoint_info *info; /* in room */
+  thole_list items;     /* of thole_item, by name: a tensor once, with its global shape and no data */
+} thole_checkpoint_contents;
+
+typedef struct thole_verified {
+  uint64_t struct_size; /* sized */
+  uint32_t parts;       /* read and found good */
+  uint32_t reserved;
+  uint64_t chunks;      /* decrypted, each with its own tag */
+  uint64_t bytes;       /* of all items */
+} thole_verified;
+
+/* Which checkpoint open and verify take. */
+#define THOLE_NEWEST UINT64_MAX
+
+/* --- The service. Since 0.1. ------------------------------------------------------------------------------------- */
+
+typedef struct thole_checkpoint_api {
+  uint64_t struct_size; /* sized: append-only */
+
+  /* Writes a new random key into a new file of mode 0600. Fails: THOLE_EXISTS (never overwrites), THOLE_DENIED. */
+  thole_code (*key_new)(thole_core core, thole_str path, thole_status *status);
+
+  /* Publishes that `attempt` has begun, with the newest checkpoint that it accepts from its predecessors, whose step is
+   * stored in *step and its id in *checkpoint (zero if there is none; both may be NULL). The same attempt again answers
+   * what it answered. [may block: I/O, and the key's helper]
+   * Fails: THOLE_FENCED (AttemptFenced: a newer attempt has begun), KeyMissing, KeyWrong, KeyNotPrivate, KeyHelperFailed,
+   * StoreReadOnly, StoreFull, StoreGone, CheckpointRolledBack. */
+  thole_code (*fence)(thole_core core, const thole_store *store, uint64_t attempt, uint64_t *step, thole_id *checkpoint,
+                      thole_status *status);
+
+  /* Begins this rank's part. Nothing that a reader sees changes before seal.
+   * Owns: *writer is the caller's, who gives it to close, also after seal. Store and key are copied.
+   * Fails: as fence; THOLE_EXISTS (PartExists: this attempt has sealed that part of that step). */
+  thole_code (*begin)(thole_core core, const thole_store *store, const thole_save *save, thole_writer *writer,
+                      thole_status *status);
+
+  /* Adds an item; its data are encrypted and written before the call returns, and not kept.
+   * Fails: THOLE_INVALID (ItemBad: name, dtype, shape, box or length), StoreFull, StoreGone. After a failure that is not
+   * THOLE_INVALID the writer can only be closed. */
+  thole_code (*put)(thole_writer writer, const thole_item *item, thole_status *status);
+
+  /* Makes this part durable, and commits the checkpoint if it was the last. A crash at any instant leaves the whole
+   * checkpoint or none of it. sealed may be NULL.
+   * Fails: THOLE_FENCED (AttemptFenced); THOLE_CONFLICT (PartsDisagree: the parts' shapes, dtypes, boxes or values do not
+   * make one checkpoint; nothing is committed); StoreFull, StoreGone. */
+  thole_code (*seal)(thole_writer writer, thole_sealed *sealed, thole_status *status);
+
+  /* Opens a committed checkpoint: THOLE_NEWEST, or the newest of a step. Owns: *reader is the caller's, for close.
+   * Fails: THOLE_NOT_FOUND (CheckpointNone), THOLE_DATA_LOSS (CheckpointDamaged, CheckpointRolledBack), Key*. */
+  thole_code (*open)(thole_core core, const thole_store *store, uint64_t step, thole_reader *reader,
+                     thole_status *status);
+
+  /* What an open checkpoint holds, values included. */
+  thole_code (*describe)(thole_reader reader, thole_checkpoint_contents *contents, thole_buffer *room,
+                         thole_status *status);
+
+  /* Reads rows [first, first + rows) of a tensor's outermost dimension into `to`, from whichever parts hold them, in
+   * row-major order. A tensor of 0 dims has one row. `size` must be exactly the bytes of these rows. Only the chunks that
+   * hold them are read. On failure the contents of `to` are zeroed.
+   * Fails: THOLE_NOT_FOUND (no such tensor), THOLE_INVALID (rows or size), THOLE_DATA_LOSS (CheckpointDamaged). */
+  thole_code (*get)(thole_reader reader, thole_str name, uint64_t first, uint64_t rows, void *to, uint64_t size,
+                    thole_status *status);
+
+  /* Ends a writer, or a reader; the other one is {0}. A writer that was not sealed leaves nothing behind. Keys are wiped.
+   * Fails: THOLE_STALE. */
+  thole_code (*close)(thole_writer writer, thole_reader reader, thole_status *status);
+
+  /* All checkpoints of the run, also those that cannot be opened, each with the reason. Without a key (store->key NULL)
+   * it says what the names and the clear prelude tell, and reports committed ones as unproven. */
+  thole_code (*list)(thole_core core, const thole_store *store, thole_checkpoint_list *list, thole_buffer *room,
+                     thole_status *status);
+
+  /* Reads every byte of a checkpoint and checks every tag, digest and length. verified may be NULL.
+   * Fails: as open; THOLE_DATA_LOSS with the part and the place in the sentence. */
+  thole_code (*verify)(thole_core core, const thole_store *store, uint64_t step, thole_verified *verified,
+                       thole_status *status);
+
+  /* Deletes all but the `keep` (>= 1) newest committed checkpoints, and what can no longer become one. Never deletes the
+   * newest, nor what a running attempt is writing. *removed may be NULL. Interrupted, it can be repeated. */
+  thole_code (*retire)(thole_core core, const thole_store *store, uint32_t keep, uint64_t *removed,
+                       thole_status *status);
+} thole_checkpoint_api;
+
+#ifdef __cplusplus
+}
+#endif
+#endif

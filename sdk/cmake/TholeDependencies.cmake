@@ -1,0 +1,46 @@
+# The libraries that the core uses. protobuf-lite and yaml-cpp come from sdk/setup/static-libraries, hidden and PIC.
+if(DEFINED ENV{THOLE_CACHE})
+  set(thole_cache $ENV{THOLE_CACHE})
+elseif(DEFINED ENV{XDG_CACHE_HOME})
+  set(thole_cache $ENV{XDG_CACHE_HOME}/thole)
+else()
+  set(thole_cache $ENV{HOME}/.cache/thole)
+endif()
+set(THOLE_STATIC ${thole_cache}/static CACHE PATH "Where sdk/setup/static-libraries has put its libraries")
+if(NOT EXISTS ${THOLE_STATIC}/lib/libprotobuf-lite.a OR NOT EXISTS ${THOLE_STATIC}/lib/libyaml-cpp.a)
+  message(FATAL_ERROR "libprotobuf-lite.a and libyaml-cpp.a are not in ${THOLE_STATIC}/lib: run sdk/setup/static-libraries first.")
+endif()
+
+find_package(Threads REQUIRED)
+find_package(OpenSSL 3.0 REQUIRED)
+find_program(PROTOC protoc REQUIRED)
+
+# Headers are the system's, code is ours: the same version, both from Debian's protobuf.
+add_library(thole_protobuf INTERFACE)
+target_link_libraries(thole_protobuf INTERFACE ${THOLE_STATIC}/lib/libprotobuf-lite.a Threads::Threads)
+
+add_library(thole_yaml INTERFACE)
+target_include_directories(thole_yaml SYSTEM INTERFACE ${THOLE_STATIC}/include)
+target_compile_definitions(thole_yaml INTERFACE YAML_CPP_STATIC_DEFINE)
+target_link_libraries(thole_yaml INTERFACE ${THOLE_STATIC}/lib/libyaml-cpp.a)
+
+# thole_proto(target file.proto...): generated C++ of lite messages, compiled without our warnings.
+function(thole_proto target)
+  set(out ${CMAKE_CURRENT_BINARY_DIR}/proto)
+  file(MAKE_DIRECTORY ${out})
+  set(sources)
+  foreach(proto ${ARGN})
+    get_filename_component(name ${proto} NAME_WE)
+    get_filename_component(folder ${proto} DIRECTORY)
+    add_custom_command(OUTPUT ${out}/${name}.pb.cc ${out}/${name}.pb.h
+      COMMAND ${PROTOC} --proto_path=${folder} --cpp_out=lite:${out} ${proto} DEPENDS ${proto})
+    list(APPEND sources ${out}/${name}.pb.cc)
+  endforeach()
+  add_library(${target} OBJECT ${sources})
+  target_include_directories(${target} SYSTEM PUBLIC ${out})
+  target_compile_options(${target} PRIVATE -w -fvisibility=hidden)
+  if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
+    target_compile_options(${target} PRIVATE -fno-gnu-unique)
+  endif()
+  target_link_libraries(${target} PUBLIC thole_protobuf)
+endfunction()

@@ -1,0 +1,17 @@
+// capi/tables.h: one table a service, defined in the file of its name. NULL where this build does not have it.
+#pragma once
+
+#include <thole/core.h>
+
+namespace thole {
+
+const thole_core_api *core_table() noexcept;
+const thole_gang_api *gang_table() noexcept;
+const thole_checkpoint_api *checkpoint_table() noexcept;
+const thole_job_api *job_table() noexcept;
+const thole_device_api *device_table() noexcept;
+const thole_partition_api *partition_table() noexcept;
+const thole_metrics_api *metrics_table() noexcept;
+const thole_recovery_api *recovery_table() noexcept;
+
+}  // namespace thole
