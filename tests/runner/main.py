@@ -1,0 +1,82 @@
+"""Runs the suites in order, says how each went, and closes with the count of all tests."""
+
+import argparse
+import os
+import sys
+import time
+import traceback
+
+import suites
+from results import FAILED, PASSED, SKIPPED, Suite
+
+
+def read_arguments():
+    parser = argparse.ArgumentParser(prog="tests/run", description="Builds and runs the tests.")
+    parser.add_argument("--fast", action="store_true", help="without sanitizers, platforms and fuzzers")
+    parser.add_argument("--suite", action="append", default=[], metavar="NAME", help="only this suite; may be repeated")
+    parser.add_argument("--list", action="store_true", help="name the suites")
+    parser.add_argument("--long", action="store_true", help="the long versions of tests too")
+    return parser.parse_args()
+
+
+def chosen(arguments):
+    if arguments.suite:
+        unknown = [name for name in arguments.suite if name not in suites.ALL]
+        if unknown:
+            sys.exit(f"tests/run: no suite {', '.join(unknown)}; there are {', '.join(suites.ALL)}")
+        return [name for name in suites.ALL if name in arguments.suite]
+    return [name for name, (_, fast, _) in suites.ALL.items() if fast or not arguments.fast]
+
+
+def run(name, context):
+    suite = Suite(name)
+    what = suites.ALL[name][2]
+    print(f"== {name}: {what}", flush=True)
+    begun = time.monotonic()
+    try:
+        suites.ALL[name][0](suite, context)
+    except Exception:  # a suite that breaks is a failure of its own, and the others still run
+        suite.add(f"{name} itself", FAILED, traceback.format_exc())
+    for result in suite.results:
+        if result.outcome == FAILED:
+            print(f"  FAILED {result.name}\n" + "\n".join("      " + line for line in result.detail.splitlines()))
+        elif result.outcome == SKIPPED:
+            print(f"  skipped {result.name}: {result.detail}")
+    print(
+        f"   {name}: {suite.count(PASSED)} passed, {suite.count(FAILED)} failed, {suite.count(SKIPPED)} skipped"
+        f" in {time.monotonic() - begun:.0f} s",
+        flush=True,
+    )
+    return suite
+
+
+def main():
+    arguments = read_arguments()
+    if arguments.list:
+        for name, (_, fast, what) in suites.ALL.items():
+            print(f"{name:12} {'' if fast else '(not with --fast) '}{what}")
+        return 0
+    if arguments.long:
+        os.environ["THOLE_TEST_LONG"] = "1"
+    begun = time.monotonic()
+    context = suites.Context(long=arguments.long)
+    done = [run(name, context) for name in chosen(arguments)]
+
+    minutes = (time.monotonic() - begun) / 60
+    print(f"\n{minutes:.1f} minutes. What did not pass:")
+    quiet = True
+    for suite in done:
+        for result in suite.results:
+            if result.outcome != PASSED:
+                quiet = False
+                first = result.detail.strip().splitlines()[:1]
+                print(f"  {result.outcome:8}{suite.name}: {result.name}: {''.join(first)}")
+    if quiet:
+        print("  nothing")
+    count = {outcome: sum(s.count(outcome) for s in done) for outcome in (PASSED, FAILED, SKIPPED)}
+    print(f"{count[PASSED]} passed, {count[FAILED]} failed, {count[SKIPPED]} skipped", flush=True)
+    return 1 if count[FAILED] or not count[PASSED] else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,131 @@
+"""Runs GoogleTest executables and pytest, and reads what they say about each of their tests."""
+
+import concurrent.futures
+import glob
+import json
+import os
+import subprocess
+import tempfile
+import time
+import xml.etree.ElementTree
+
+from results import FAILED, PASSED, SKIPPED
+
+TIME_LIMIT = 900  # seconds for one program
+
+
+def last_lines(text, count=30):
+    return "\n".join(text.strip().splitlines()[-count:])
+
+
+def run_gtests(suite, executables, environment=None, jobs=2, prefix=""):
+    """Runs the executables side by side and adds each of their tests."""
+    with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
+        for outcome in pool.map(lambda path: _run_gtest(path, environment), executables):
+            for name, result, detail in outcome:
+                suite.add(prefix + name, result, detail)
+
+
+def _run_gtest(path, environment):
+    program = os.path.basename(path)
+    with tempfile.TemporaryDirectory(prefix="thole-test.") as work:
+        report = os.path.join(work, "report.json")
+        begun = time.monotonic()
+        try:
+            done = subprocess.run(
+                [path, f"--gtest_output=json:{report}"],
+                cwd=work,
+                env={**os.environ, **(environment or {}), "TMPDIR": work},
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                errors="replace",
+                timeout=TIME_LIMIT,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            return [(program, FAILED, f"did not end within {TIME_LIMIT} s")]
+        print(f"    {program} {time.monotonic() - begun:.1f} s", flush=True)
+        output = done.stdout + done.stderr
+        try:
+            with open(report, encoding="utf-8") as file:
+                found = _gtest_cases(program, json.load(file), output)
+        except (OSError, ValueError):
+            return [(program, FAILED, f"ended with {done.returncode} before its report:\n{last_lines(output)}")]
+        if not found:
+            return [(program, FAILED, "has no tests")]
+        if done.returncode != 0 and all(result != FAILED for _, result, _ in found):
+            found.append((program, FAILED, f"exit code {done.returncode}:\n{last_lines(output)}"))
+        return found
+
+
+def _gtest_cases(program, report, output):
+    found = []
+    for group in report.get("testsuites", []):
+        for case in group.get("testsuite", []):
+            name = f"{program}: {group['name']}.{case['name']}"
+            if case.get("status") == "NOTRUN":
+                found.append((name, FAILED, "disabled: a test runs or says what it needs"))
+            elif "failures" in case:
+                found.append((name, FAILED, "\n".join(f["failure"] for f in case["failures"])))
+            elif case.get("result") == "SKIPPED":
+                found.append((name, SKIPPED, _gtest_skip_text(case, group["name"], output)))
+            else:
+                found.append((name, PASSED, ""))
+    return found
+
+
+def _gtest_skip_text(case, group, output):
+    """GoogleTest 1.12 writes the words of a skip to its output only."""
+    begun = output.find(f"[ RUN      ] {group}.{case['name']}\n")
+    ended = output.find("[  SKIPPED ]", begun)
+    text = output[begun:ended] if 0 <= begun < ended else ""
+    return text[text.find("needs ") :].strip() if "needs " in text else "no reason given"
+
+
+def run_pytest(suite, folders, python, environment=None, prefix=""):
+    """Runs pytest over the folders that exist and adds each test."""
+    folders = [f for f in folders if glob.glob(os.path.join(f, "**/test_*.py"), recursive=True)
+               or glob.glob(os.path.join(f, "**/*_test.py"), recursive=True)]
+    if not folders:
+        suite.add(f"{prefix}pytest", FAILED, "no folder with tests")
+        return
+    with tempfile.TemporaryDirectory(prefix="thole-test.") as work:
+        report = os.path.join(work, "report.xml")
+        command = [python, "-B", "-m", "pytest", "-q", "-x" if os.environ.get("THOLE_TEST_FIRST") else "-q",
+                   "-p", "no:cacheprovider", "-o", "python_files=test_*.py *_test.py", "--import-mode=importlib",
+                   f"--basetemp={work}/t", f"--junitxml={report}", *folders]
+        done = subprocess.run(
+            command,
+            env={**os.environ, **(environment or {}), "TMPDIR": work},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=4 * TIME_LIMIT,
+            check=False,
+        )
+        try:
+            root = xml.etree.ElementTree.parse(report).getroot()
+        except (OSError, xml.etree.ElementTree.ParseError):
+            suite.add(f"{prefix}pytest", FAILED, f"exit code {done.returncode}:\n{last_lines(done.stdout + done.stderr)}")
+            return
+        cases = list(root.iter("testcase"))
+        for case in cases:
+            _add_case(suite, case, prefix)
+        if not cases or done.returncode not in (0, 1):
+            suite.add(f"{prefix}pytest", FAILED, f"exit code {done.returncode}:\n{last_lines(done.stdout + done.stderr)}")
+
+
+def _add_case(suite, case, prefix):
+    name = f"{prefix}{case.get('classname', '')}.{case.get('name', '')}"
+    for tag in ("failure", "error"):
+        found = case.find(tag)
+        if found is not None:
+            suite.add(name, FAILED, last_lines(found.text or found.get("message", ""), 60))
+            return
+    skipped = case.find("skipped")
+    if skipped is None:
+        suite.add(name, PASSED)
+    else:
+        suite.add(name, SKIPPED, skipped.get("message", ""))

@@ -1,0 +1,156 @@
+"""The suites: what each builds and runs. Their order is that of what a person wants to know first."""
+
+import glob
+import os
+import subprocess
+
+import lint as lint_checks
+from programs import last_lines, run_gtests, run_pytest
+from results import FAILED, PASSED, SKIPPED
+
+ROOT = os.path.realpath(os.path.join(os.path.dirname(__file__), "..", ".."))
+
+
+class Context:
+    """Where things are, and what has been built already."""
+
+    def __init__(self, long):
+        self.long = long
+        self.build_root = os.environ["THOLE_BUILD"]
+        self.python = os.path.join(os.environ["THOLE_CACHE"], "python/bin/python")
+        self._built = {}
+
+    def folder(self, preset):
+        return os.path.join(self.build_root, preset)
+
+    def build(self, suite, preset, *targets):
+        """Builds targets once; a build that fails is a failed test of the suite. True if it is there."""
+        wanted = (preset, targets)
+        if wanted not in self._built:
+            command = [os.path.join(ROOT, "sdk/setup/build"), preset, *targets]
+            done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
+            self._built[wanted] = "" if done.returncode == 0 else last_lines(done.stdout + done.stderr, 40)
+        problem = self._built[wanted]
+        if problem:
+            suite.add(f"build {preset} {' '.join(targets)}".strip(), FAILED, problem)
+        return not problem
+
+    def environment(self, preset="release"):
+        """What the tests in Python find: the library, the command and the package of this checkout."""
+        folder = self.folder(preset)
+        return {
+            "THOLE_ROOT": ROOT,
+            "THOLE_TEST_BUILD": folder,
+            "THOLE_LIBRARY": os.path.join(folder, "sdk/libthole.so.0"),
+            "THOLE_COMMAND": os.path.join(folder, "adapters/local/thole"),
+            "PATH": os.path.join(folder, "adapters/local") + os.pathsep + os.environ["PATH"],
+            "PYTHONPATH": os.path.join(ROOT, "sdk/python"),
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "JAX_PLATFORMS": "cpu",
+        }
+
+    def tests(self, preset, pattern):
+        return sorted(
+            path
+            for path in glob.glob(os.path.join(self.folder(preset), "tests", "**", pattern), recursive=True)
+            if os.access(path, os.X_OK) and os.path.isfile(path) and "." not in os.path.basename(path)
+        )
+
+
+def build(suite, context):
+    if context.build(suite, "release"):
+        suite.add("release, with all warnings as errors", PASSED)
+
+
+def unit(suite, context):
+    if context.build(suite, "release"):
+        run_gtests(suite, context.tests("release", "unit_*"), context.environment())
+
+
+def contract(suite, context):
+    if not context.build(suite, "release"):
+        return
+    run_gtests(suite, context.tests("release", "contract_*"), context.environment())
+    run_pytest(suite, [os.path.join(ROOT, "tests/contract")], context.python, context.environment())
+
+
+def _python_suite(*folders):
+    def run(suite, context):
+        if context.build(suite, "release"):
+            paths = [os.path.join(ROOT, folder) for folder in folders]
+            run_pytest(suite, paths, context.python, context.environment())
+
+    return run
+
+
+SANITIZER_OPTIONS = {
+    "ASAN_OPTIONS": "detect_leaks=1:abort_on_error=0:strict_string_checks=1:detect_stack_use_after_return=1",
+    "UBSAN_OPTIONS": "print_stacktrace=1:halt_on_error=1",
+    "TSAN_OPTIONS": "halt_on_error=1:second_deadlock_stack=1",
+}
+
+
+def _sanitized(preset):
+    def run(suite, context):
+        if not context.build(suite, preset, "unit_tests", "contract_tests"):
+            return
+        environment = {**context.environment(preset), **SANITIZER_OPTIONS}
+        programs = context.tests(preset, "unit_*") + context.tests(preset, "contract_*")
+        run_gtests(suite, programs, environment)
+
+    return run
+
+
+def fuzz(suite, context):
+    if not context.build(suite, "clang", "fuzz_tests"):
+        return
+    programs = context.tests("clang", "fuzz_*")
+    if not programs:
+        suite.add("fuzz targets", FAILED, "there are none")
+    seconds = 3600 if context.long else 15
+    for program in programs:
+        name = os.path.basename(program)
+        corpus = os.path.join(ROOT, "tests/fuzz/corpus", name.removeprefix("fuzz_"))
+        kept = os.path.join(context.build_root, "fuzz", name)
+        os.makedirs(kept, exist_ok=True)
+        command = [program, f"-max_total_time={seconds}", "-timeout=10", "-rss_limit_mb=2048", "-print_final_stats=1",
+                   f"-artifact_prefix={kept}/", kept] + ([corpus] if os.path.isdir(corpus) else [])
+        done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False,
+                              cwd=kept, stdin=subprocess.DEVNULL)
+        runs = [line.split(":")[-1].strip() for line in done.stderr.splitlines() if "number_of_executed_units" in line]
+        print(f"    {name}: {''.join(runs) or '?'} inputs in {seconds} s", flush=True)
+        suite.add(name, PASSED if done.returncode == 0 else FAILED, last_lines(done.stderr, 40))
+
+
+def lint(suite, context):
+    for name, check in lint_checks.CHECKS:
+        suite.check(name, check(ROOT))
+    if context.build(suite, "clang", "thole"):
+        suite.check("clang-tidy", lint_checks.clang_tidy(ROOT, context.folder("clang")))
+
+
+def figures(suite, context):
+    """The figures that are cheap enough for each run meet their goals; the others are tests/bench's."""
+    if not context.build(suite, "release"):
+        return
+    for name in ("boundary", "symbols"):
+        done = subprocess.run([os.path.join(ROOT, "tests/bench"), name], capture_output=True, text=True, check=False)
+        suite.add(f"figure {name}", PASSED if done.returncode == 0 else FAILED, last_lines(done.stdout + done.stderr))
+
+
+# name: (function, in --fast, what it is)
+ALL = {
+    "build": (build, True, "everything, release"),
+    "lint": (lint, True, "form, sizes, words and include order of the source"),
+    "unit": (unit, True, "each folder of sdk/src by itself"),
+    "contract": (contract, True, "the rules of the contract, through the library"),
+    "abi": (_python_suite("tests/abi"), True, "headers, layouts, symbols and the recorded baseline"),
+    "python": (_python_suite("tests/python", "tests/peer"), True, "the Python package, and the second reader"),
+    "figures": (figures, True, "the figures of the boundary"),
+    "local": (_python_suite("tests/hosts/local"), False, "the thole command and the local platform"),
+    "faults": (_python_suite("tests/faults"), False, "what is killed, cut or full at every step"),
+    "docs": (_python_suite("tests/docs"), False, "every command block of README and docs"),
+    "asan-ubsan": (_sanitized("asan-ubsan"), False, "unit and contract under address and undefined behaviour"),
+    "tsan": (_sanitized("tsan"), False, "unit and contract under the thread sanitizer"),
+    "fuzz": (fuzz, False, "each parser for a short time"),
+}
