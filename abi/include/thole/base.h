@@ -1,14 +1,21 @@
 /* thole/base.h: the words of the contract: codes, strings, lists, ids, buffers.
  *
- * Everything here is frozen: no struct of this header ever changes its layout.
  * The headers need <stddef.h> and <stdint.h>, and compile as C99 and later and as C++11 and later.
  *
  * Three kinds of struct exist in the contract, and no fourth:
- *   frozen   the structs of this header; their layout is for ever.
- *   sized    `uint64_t struct_size` comes first; the one who allocates the struct sets it to sizeof. Fields are only
- *            ever appended, and zero is always the right default of an appended field. The callee reads and writes
- *            no byte beyond struct_size. An element of a thole_list that may grow is sized as well.
+ *   frozen   the structs of this header, and others that say so; their layout is for ever.
+ *   sized    `uint64_t struct_size` comes first. Fields are only ever appended, in units of 8 bytes, and zero is always
+ *            the right default of an appended field. sizeof is a multiple of 8, without padding; `reserved` is zero.
+ *            The callee reads and writes no byte beyond struct_size.
  *   opaque   handles (core.h, checkpoint.h): 64 bits with a generation, so that a stale one is told, not followed.
+ *
+ * Who sets struct_size: of a struct that the caller passes, in or out, the caller, to its own sizeof. An out-struct is
+ * zeroed by the caller; the callee fills what both know, leaves the rest alone, and on failure leaves all of it alone.
+ * Of a struct that the callee lays out in a thole_buffer, the callee, to its own sizeof: a reader that may be newer asks
+ * THOLE_HAS before each later field.
+ *
+ * Any call may also answer ArgumentMissing, ArgumentBad, TextNotUtf8, OverBound, OutOfMemory or Defect; one that takes a
+ * handle HandleStale or Forked; one that takes a thole_buffer BufferTooSmall. "Fails:" names what is particular.
  *
  * Platform: 64-bit little-endian Linux.   Since 0.1 unless said otherwise.
  */
@@ -27,19 +34,19 @@ extern "C" {
 #define THOLE_ABI_MAJOR 0u
 #define THOLE_ABI_MINOR 1u
 
-/* What a call answers. Values up to 16 mean what they mean in gRPC; those from 64 on are ours. A reader must accept a
- * value that it does not know and treat it as THOLE_INTERNAL. The stable detail is thole_status.reason. */
+/* What a call answers, in classes that a program can act on. A reader must accept a value that it does not know and
+ * treat it as THOLE_INTERNAL. The stable detail is thole_status.reason. */
 typedef int32_t thole_code;
 enum {
   THOLE_OK = 0,
   THOLE_INVALID = 3,       /* an argument is wrong, whatever the state; repeating the call will not help              */
-  THOLE_TIMEOUT = 4,       /* the deadline that the caller gave has passed                                            */
+  THOLE_TIMEOUT = 4,       /* a deadline has passed                                                                    */
   THOLE_NOT_FOUND = 5,
   THOLE_EXISTS = 6,        /* the id is taken by something else                                                       */
   THOLE_DENIED = 7,        /* the operating system or a policy refuses                                                */
   THOLE_EXHAUSTED = 8,     /* memory, disk space or a stated bound                                                    */
-  THOLE_CONFLICT = 9,      /* the state has moved on: plan again                                                      */
-  THOLE_ABORTED = 10,
+  THOLE_REFUSED = 9,       /* the state does not allow it until something else is done                                */
+  THOLE_CONFLICT = 10,     /* the state has moved on: read it, and plan again                                         */
   THOLE_UNSUPPORTED = 12,  /* this build or this plugin does not have it                                              */
   THOLE_INTERNAL = 13,     /* a defect in Thole or in a plugin                                                        */
   THOLE_UNAVAILABLE = 14,  /* for the moment; repeating the call may help                                             */
@@ -64,8 +71,9 @@ typedef struct thole_bytes {
   uint64_t len; /* bytes */
 } thole_bytes;
 
-/* An array whose element i lies at (const char *)data + i * stride. The stride lets elements grow: it is at least the
- * struct_size of every element (for frozen elements: at least their sizeof). {NULL, 0, 0} is empty. */
+/* An array whose element i lies at (const char *)data + i * stride. The stride lets elements grow. data and stride are
+ * multiples of 8, and no element's struct_size is beyond the stride; else, and for
+ * data NULL with count > 0, the answer is ArgumentBad. {NULL, 0, 0} is empty. */
 typedef struct thole_list {
   const void *data;
   uint64_t count;
@@ -73,7 +81,8 @@ typedef struct thole_list {
 } thole_list;
 
 /* 128 bits that name something durable: a gang, a run, a checkpoint. The caller chooses them, at random or by hashing
- * its own name. All zero means "none". `hi` holds bytes 0..7 of the UUID, `lo` bytes 8..15, both big-endian. */
+ * its own name. All zero means "none". As a UUID is written: hi is its first 16 hexadecimal digits read as a number, lo
+ * the last 16. No byte order in memory is meant. */
 typedef struct thole_id {
   uint64_t hi;
   uint64_t lo;
@@ -82,7 +91,8 @@ typedef struct thole_id {
 /* Room that the caller lends for an answer of variable size. `data` is aligned to 8 bytes. The callee lays strings and
  * lists out inside [data, data + size) and sets `used`; they live as long as the caller keeps that memory as it is, so
  * there is nothing to free and nothing of the callee's to hold. If size is too small the answer is THOLE_TOO_SMALL,
- * `used` is the size that is needed, and the call has changed no state. {NULL, 0, 0} asks for the size. */
+ * `used` is the size that is needed, and the call has changed no state; the state may grow until the next call, so loop.
+ * {NULL, 0, 0} asks for the size. Do not move or copy the memory: the answer points into it. (Go: C.malloc.) */
 typedef struct thole_buffer {
   void *data;
   uint64_t size; /* bytes lent */
@@ -101,6 +111,9 @@ typedef struct thole_buffer {
 #else
 #define THOLE_STR(literal) ((thole_str){literal, sizeof(literal) - 1})
 #endif
+
+/* The same where C wants a constant: in the initializer of a static table. */
+#define THOLE_STR_INIT(literal) {literal, sizeof(literal) - 1}
 
 #define THOLE_EXPORT __attribute__((visibility("default")))
 

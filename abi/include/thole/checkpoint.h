@@ -1,6 +1,6 @@
 /* thole/checkpoint.h: encrypted checkpoints that are whole, of one step, and from the right attempt, or not there.
  *
- *     every rank:  begin -> put, put, ... -> seal          the rank that seals last commits for all
+ *     every rank:  begin -> put, put, ... -> seal -> end   the rank that seals last commits for all
  *     any process: open -> describe -> get, get, ... -> close
  *     a platform:  fence(attempt) before it starts an attempt; retire to keep the newest
  *
@@ -32,7 +32,7 @@ extern "C" {
 #define THOLE_MAX_ITEM_NAME 1024u /* bytes                                              */
 #define THOLE_MAX_VALUE 16777216u /* bytes of a value that is no tensor                 */
 
-/* Opaque handles of one process. {0} is none. A writer or reader is used by one thread at a time. */
+/* Opaque handles of one process. {0} is none. Two calls on one writer or reader at once wait for each other. */
 typedef struct thole_writer {
   uint64_t v;
 } thole_writer;
@@ -44,7 +44,7 @@ typedef struct thole_reader {
 
 typedef int32_t thole_key_kind;
 enum {
-  THOLE_KEY_FILE = 1,  /* a file that key_new wrote, readable by its owner only                                     */
+  THOLE_KEY_FILE = 1,  /* a file that thole_core_api.key_new wrote, readable by its owner only                      */
   THOLE_KEY_HELPER = 2 /* a program that wraps and unwraps: JSON on its pipes (docs/reference/key-helper.md), 10 s  */
 };
 
@@ -89,7 +89,7 @@ typedef struct thole_item {
   thole_str name;       /* UTF-8, unique in the part, without NUL */
   thole_item_kind kind;
   uint32_t dims;
-  /* Tensors only. By name: bool, int4, uint4, int8..int64, uint8..uint64, float16, bfloat16, float32, float64, complex64,
+  /* Tensors only. By name: bool, int8..int64, uint8..uint64, float16, bfloat16, float32, float64, complex64,
    * complex128, float8_e4m3fn, float8_e5m2, float8_e4m3b11fnuz, float8_e4m3fnuz, float8_e5m2fnuz, float8_e8m0fnu. */
   thole_str dtype;
   const uint64_t *shape;  /* of the whole tensor, dims elements */
@@ -170,74 +170,100 @@ typedef struct thole_verified {
   uint64_t bytes;       /* of all items */
 } thole_verified;
 
-/* Which checkpoint open and verify take. */
+/* Which checkpoint open and verify take: the one of this id, or else the newest of a step, or else the newest. */
 #define THOLE_NEWEST UINT64_MAX
+typedef struct thole_which {
+  uint64_t struct_size; /* sized */
+  thole_id checkpoint;  /* zero: by step */
+  uint64_t step;        /* THOLE_NEWEST: whatever the step */
+} thole_which;
+
+/* What a fence accepts from earlier attempts. */
+typedef struct thole_fenced {
+  uint64_t struct_size; /* sized */
+  thole_id checkpoint;  /* zero: none, start from the beginning */
+  uint64_t step;        /* its train steps */
+} thole_fenced;
+
+/* A box of a tensor, or a value, to be read. This version reads rows: start and extent are free in the first dimension
+ * and whole in the others (THOLE_UNSUPPORTED otherwise). */
+typedef struct thole_box {
+  uint64_t struct_size;   /* sized */
+  thole_str name;
+  const uint64_t *start;  /* dims elements; NULL: zeros */
+  const uint64_t *extent; /* dims elements; NULL: up to the end */
+  uint32_t dims;          /* the tensor's; 0 if both are NULL */
+  uint32_t reserved;
+  void *to;
+  uint64_t size;          /* exactly the bytes of the box, or of the value */
+} thole_box;
 
 /* --- The service. Since 0.1. ------------------------------------------------------------------------------------- */
 
 typedef struct thole_checkpoint_api {
   uint64_t struct_size; /* sized: append-only */
 
-  /* Writes a new random key into a new file of mode 0600. Fails: THOLE_EXISTS (never overwrites), THOLE_DENIED. */
-  thole_code (*key_new)(thole_core core, thole_str path, thole_status *status);
-
-  /* Publishes that `attempt` has begun, with the newest checkpoint that it accepts from its predecessors, whose step is
-   * stored in *step and its id in *checkpoint (zero if there is none; both may be NULL). The same attempt again answers
-   * what it answered. [may block: I/O, and the key's helper]
+  /* Publishes that `attempt` has begun, with the newest checkpoint that it accepts from its predecessors, which is what all
+   * its ranks restore. The same attempt again answers what it answered. fenced may be NULL.
+   * [every call of this table may block: I/O, and the key's helper]
    * Fails: THOLE_FENCED (AttemptFenced: a newer attempt has begun), KeyMissing, KeyWrong, KeyNotPrivate, KeyHelperFailed,
    * StoreReadOnly, StoreFull, StoreGone, CheckpointRolledBack. */
-  thole_code (*fence)(thole_core core, const thole_store *store, uint64_t attempt, uint64_t *step, thole_id *checkpoint,
+  thole_code (*fence)(thole_core core, const thole_store *store, uint64_t attempt, thole_fenced *fenced,
                       thole_status *status);
 
-  /* Begins this rank's part. Nothing that a reader sees changes before seal.
-   * Owns: *writer is the caller's, who gives it to close, also after seal. Store and key are copied.
+  /* Begins this rank's part. Nothing that a reader sees changes before seal. An attempt without a fence of its own may save
+   * as long as no newer one has any.
+   * Owns: *writer is the caller's, who gives it to end, also after seal. Store and key are copied.
    * Fails: as fence; THOLE_EXISTS (PartExists: this attempt has sealed that part of that step). */
   thole_code (*begin)(thole_core core, const thole_store *store, const thole_save *save, thole_writer *writer,
                       thole_status *status);
 
   /* Adds an item; its data are encrypted and written before the call returns, and not kept.
-   * Fails: THOLE_INVALID (ItemBad: name, dtype, shape, box or length), StoreFull, StoreGone. After a failure that is not
-   * THOLE_INVALID the writer can only be closed. */
+   * Fails: THOLE_INVALID (ItemBad: name, dtype, shape, box or length), StoreFull, StoreGone; after a failure that is not
+   * THOLE_INVALID only end is left (WriterBroken). WriterSealed. */
   thole_code (*put)(thole_writer writer, const thole_item *item, thole_status *status);
 
   /* Makes this part durable, and commits the checkpoint if it was the last. A crash at any instant leaves the whole
-   * checkpoint or none of it. sealed may be NULL.
-   * Fails: THOLE_FENCED (AttemptFenced); THOLE_CONFLICT (PartsDisagree: the parts' shapes, dtypes, boxes or values do not
-   * make one checkpoint; nothing is committed); StoreFull, StoreGone. */
+   * checkpoint or none of it. On a sealed writer it looks again: it commits if all parts are there by now, and answers the
+   * rest as before. sealed may be NULL.
+   * Fails: THOLE_FENCED (AttemptFenced); THOLE_REFUSED (PartsDisagree: the parts' shapes, dtypes, boxes or values do not
+   * make one checkpoint; nothing is committed; WriterBroken); StoreFull, StoreGone. */
   thole_code (*seal)(thole_writer writer, thole_sealed *sealed, thole_status *status);
 
-  /* Opens a committed checkpoint: THOLE_NEWEST, or the newest of a step. Owns: *reader is the caller's, for close.
-   * Fails: THOLE_NOT_FOUND (CheckpointNone), THOLE_DATA_LOSS (CheckpointDamaged, CheckpointRolledBack), Key*. */
-  thole_code (*open)(thole_core core, const thole_store *store, uint64_t step, thole_reader *reader,
+  /* Ends a writer. One that was not sealed leaves nothing behind. Keys are wiped. Fails: nothing of its own. */
+  thole_code (*end)(thole_writer writer, thole_status *status);
+
+  /* Opens a committed checkpoint; `which` NULL is the newest. Owns: *reader is the caller's, for close.
+   * Fails: THOLE_NOT_FOUND (CheckpointNone), THOLE_DATA_LOSS (CheckpointDamaged, CheckpointRolledBack), CheckpointNewer,
+   * Key*. */
+  thole_code (*open)(thole_core core, const thole_store *store, const thole_which *which, thole_reader *reader,
                      thole_status *status);
 
-  /* What an open checkpoint holds, values included. */
+  /* What an open checkpoint holds, values included. Fails: nothing of its own. */
   thole_code (*describe)(thole_reader reader, thole_checkpoint_contents *contents, thole_buffer *room,
                          thole_status *status);
 
-  /* Reads rows [first, first + rows) of a tensor's outermost dimension into `to`, from whichever parts hold them, in
-   * row-major order. A tensor of 0 dims has one row. `size` must be exactly the bytes of these rows. Only the chunks that
-   * hold them are read. On failure the contents of `to` are zeroed.
-   * Fails: THOLE_NOT_FOUND (no such tensor), THOLE_INVALID (rows or size), THOLE_DATA_LOSS (CheckpointDamaged). */
-  thole_code (*get)(thole_reader reader, thole_str name, uint64_t first, uint64_t rows, void *to, uint64_t size,
-                    thole_status *status);
+  /* Reads a box from whichever parts hold it, in row-major order, or a value. Only the chunks that hold it are read. On
+   * failure the contents of `to` are zeroed.
+   * Fails: THOLE_NOT_FOUND (ItemUnknown), THOLE_INVALID (ItemBad: box or size), THOLE_DATA_LOSS (CheckpointDamaged). */
+  thole_code (*get)(thole_reader reader, const thole_box *box, thole_status *status);
 
-  /* Ends a writer, or a reader; the other one is {0}. A writer that was not sealed leaves nothing behind. Keys are wiped.
-   * Fails: THOLE_STALE. */
-  thole_code (*close)(thole_writer writer, thole_reader reader, thole_status *status);
+  /* Ends a reader. Keys are wiped. Fails: nothing of its own. */
+  thole_code (*close)(thole_reader reader, thole_status *status);
 
   /* All checkpoints of the run, also those that cannot be opened, each with the reason. Without a key (store->key NULL)
-   * it says what the names and the clear prelude tell, and reports committed ones as unproven. */
+   * it says what the names and the clear prelude tell, and reports committed ones as unproven. Fails: StoreGone, Key*. */
   thole_code (*list)(thole_core core, const thole_store *store, thole_checkpoint_list *list, thole_buffer *room,
                      thole_status *status);
 
   /* Reads every byte of a checkpoint and checks every tag, digest and length. verified may be NULL.
    * Fails: as open; THOLE_DATA_LOSS with the part and the place in the sentence. */
-  thole_code (*verify)(thole_core core, const thole_store *store, uint64_t step, thole_verified *verified,
+  thole_code (*verify)(thole_core core, const thole_store *store, const thole_which *which, thole_verified *verified,
                        thole_status *status);
 
   /* Deletes all but the `keep` (>= 1) newest committed checkpoints, and what can no longer become one. Never deletes the
-   * newest, nor what a running attempt is writing. *removed may be NULL. Interrupted, it can be repeated. */
+   * newest, nor what the attempt with the highest fence is writing; what a reader has open stays readable to it. *removed
+   * may be NULL. Interrupted, it can be repeated. Fails: StoreReadOnly, StoreGone, Key*. */
   thole_code (*retire)(thole_core core, const thole_store *store, uint32_t keep, uint64_t *removed,
                        thole_status *status);
 } thole_checkpoint_api;

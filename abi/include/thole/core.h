@@ -1,22 +1,26 @@
 /* thole/core.h: where a host begins: one symbol, one root table, one handle.
  *
- *     const thole_root *thole = thole_entry_v1(THOLE_ABI_MINOR, NULL);
+ *     const thole_root *thole = thole_entry_v1(THOLE_ABI_MAJOR, THOLE_ABI_MINOR, NULL);
  *     thole_core core;
  *     thole->core->open(&(thole_core_options){.struct_size = sizeof(thole_core_options)}, &core, NULL);
  *     ... thole->gang->plan(core, ...) ...
  *     thole->core->close(core, NULL);
  *
  * What the core promises to the process that loads it:
- *   - Loading runs nothing of ours: no thread, file, signal handler, environment or umask change; and no call makes one
- *     either, except files under `state` and, in load and close, one thread that watches a plugin's deadline.
+ *   - Loading runs nothing of ours. No call changes signal handlers, the signal mask, environment, umask or working
+ *     folder, and open starts no thread. What calls do make: files in the folders that they are given; one thread in close,
+ *     that watches a plugin's deadline; one child process for a THOLE_KEY_HELPER, whose answer counts and not its wait
+ *     status (a host that reaps it first does no harm). Descriptors are close-on-exec; no SIGPIPE comes out of a call.
  *   - No exception, abort, exit or print comes out of a call. Logs go to the host's log table, or nowhere.
  *   - The caller owns time: whoever decides something by time is given `now`.
  *   - After a fork the child's core answers THOLE_FORKED and touches no lock. The child may open a core of its own.
  *     (vfork shares the parent's memory and cannot be told apart: exec is all that may follow it.)
- *   - Code once loaded is never unmapped. After close a handle answers THOLE_STALE.
+ *   - Code once loaded is never unmapped. After close a handle answers THOLE_STALE. close ends the core's writers and
+ *     readers as their own close would; in a forked child they answer THOLE_FORKED as the core does.
  *
- * Threads: every slot of every table may be called from any thread unless it says otherwise. Calls on one core wait for
- * each other. No lock is held while the host's log table is called.
+ * Threads: every slot of every table may be called from any thread. Calls on the ledger (gang.h) wait for each other.
+ * Nothing else holds what they wait for: not I/O on a store, not a key's helper, not a plugin. No lock is held while the
+ * host's log table is called.
  */
 #ifndef THOLE_CORE_H
 #define THOLE_CORE_H
@@ -68,7 +72,7 @@ typedef struct thole_core_options {
 typedef struct thole_plugin_info {
   uint64_t struct_size; /* sized */
   thole_str id;         /* such as "thole.device.sim" */
-  thole_str kind;       /* "device" */
+  thole_str provides;   /* "device" */
   thole_str version;    /* the plugin's own, for people */
   thole_str manifest;   /* path of the manifest */
   thole_str reason;     /* empty if it is loaded, else why it was refused */
@@ -85,8 +89,8 @@ typedef struct thole_core_api {
   uint64_t struct_size; /* sized: append-only */
 
   /* Opens a core. With options->state it replays the journal, so that the ledger is what it was before a crash.
-   * Owns: *core belongs to the caller, who gives it to close. options are read before the call returns.
-   * Fails: THOLE_INVALID, THOLE_DENIED, THOLE_DATA_LOSS, THOLE_EXHAUSTED; *core is then {0}. */
+   * Owns: *core belongs to the caller, who gives it to close. options may be NULL, and are copied.
+   * Fails: StateNotPrivate, StateNewer, StateUnwritable, JournalDamaged, MetricsFileBad; *core is then {0}. */
   thole_code (*open)(const thole_core_options *options, thole_core *core, thole_status *status);
 
   /* Ends a core: stops its plugins (each has 2 s; one that does not return is left behind, its code stays mapped),
@@ -100,8 +104,12 @@ typedef struct thole_core_api {
    * Fails: THOLE_NOT_FOUND (no such folder), THOLE_DENIED (PluginFolderNotPrivate: somebody but its owner may write). */
   thole_code (*load)(thole_core core, thole_str folder, thole_status *status);
 
-  /* What load has seen, in the order of ids. *list and what it points to lie in the caller's memory and `room`. */
+  /* What load has seen, in the order of ids. Fails: nothing of its own. */
   thole_code (*plugins)(thole_core core, thole_plugin_list *list, thole_buffer *room, thole_status *status);
+
+  /* Writes a new random key (checkpoint.h) into a new file of mode 0600. [may block]
+   * Fails: THOLE_EXISTS (KeyExists: never overwrites), THOLE_DENIED, StoreFull. */
+  thole_code (*key_new)(thole_core core, thole_str path, thole_status *status);
 } thole_core_api;
 
 /* --- The root. -------------------------------------------------------------------------------------------------- */
@@ -115,8 +123,9 @@ struct thole_metrics_api;
 struct thole_recovery_api;
 
 /* All services. A pointer is NULL where this build does not have the service; a service that is there has every slot
- * within its struct_size filled. The tables live as long as the process. Those after `checkpoint` are drafts: their
- * layout may change between minors (thole/draft/NAME.h, THOLE_ENABLE_DRAFT). Since 0.1. */
+ * within its struct_size filled. The tables live as long as the process. Those after `checkpoint` are drafts
+ * (thole/draft/NAME.h, THOLE_ENABLE_DRAFT): their layout may change with any minor, so they are NULL unless the host asked
+ * for exactly this library's minor. A table has at most 12 slots when it is first released. Since 0.1. */
 typedef struct thole_root {
   uint64_t struct_size; /* sized: append-only */
   uint32_t abi_major;
@@ -132,11 +141,11 @@ typedef struct thole_root {
   const struct thole_recovery_api *recovery;
 } thole_root;
 
-/* The only symbol that a host looks up. `abi_minor` is the host's THOLE_ABI_MINOR.
- * Answers NULL with AbiUnsupported if this library is older than the host needs (while the major is 0, drafts included).
+/* The only symbol that a host looks up. The arguments are the host's THOLE_ABI_MAJOR and THOLE_ABI_MINOR.
+ * Answers NULL with AbiUnsupported if the majors differ, or if this library's minor is older.
  * Takes no lock, allocates nothing, and may be called from any thread and in a forked child. */
-THOLE_EXPORT const thole_root *thole_entry_v1(uint32_t abi_minor, thole_status *status);
-typedef const thole_root *(*thole_entry_v1_fn)(uint32_t abi_minor, thole_status *status);
+THOLE_EXPORT const thole_root *thole_entry_v1(uint32_t abi_major, uint32_t abi_minor, thole_status *status);
+typedef const thole_root *(*thole_entry_v1_fn)(uint32_t abi_major, uint32_t abi_minor, thole_status *status);
 #define THOLE_ENTRY_SYMBOL "thole_entry_v1"
 
 #ifdef __cplusplus

@@ -1,12 +1,13 @@
 /* thole/gang.h: place every member of a gang at once, or none, and keep the one ledger of devices.
  *
- *     set_nodes -> plan -> reserve -> confirm ... release          the ledger goes: free -> reserved -> held -> free
+ *     set_nodes -> plan -> reserve -> confirm ... release          a device goes: free -> reserved -> confirmed -> free
  *                     \-> explain         \-> cancel
  *
  * A gang has roles; a role has members; a member is what the platform places as one (a pod, a task, a process): it sits
  * on one node, holds k devices there and runs n >= 1 ranks. A device of a member is a whole GPU, a MIG instance or a
  * vGPU (a memory cap and a share of compute). Placement is decided in integers, in one transaction on one state, and
- * equal states give equal plans on every machine: best fit, ties by the order of nodes and devices.
+ * equal states give equal plans on every machine: best fit, ties by the nodes' names in byte order and by the order of the
+ * GPUs that the node lists.
  *
  * plan changes nothing. reserve takes a plan (from plan, or from the host's own database after a restart) and holds it
  * under the gang's id, if it still fits. So a host that dies in between loses a reservation at most, and one that repeats
@@ -25,7 +26,8 @@ extern "C" {
 
 /* Bounds: a call beyond one of them is THOLE_INVALID with OverBound. */
 #define THOLE_MAX_LEVELS 6u             /* levels of the topology above the node           */
-#define THOLE_MAX_DEVICES 32u           /* GPUs of a node                                  */
+#define THOLE_MAX_NODES 65536u
+#define THOLE_MAX_GPUS 32u              /* of a node                                       */
 #define THOLE_MAX_ROLES 16u             /* roles of a gang                                 */
 #define THOLE_MAX_MEMBERS 65536u        /* members of a gang                               */
 #define THOLE_MAX_RANKS_PER_MEMBER 64u
@@ -35,10 +37,10 @@ extern "C" {
 
 /* A MIG profile that a GPU offers, with the places where an instance may lie, as the device reports them
  * (nvmlDeviceGetGpuInstancePossiblePlacements). */
-typedef struct thole_mig_placement { /* frozen */
+typedef struct thole_mig_place { /* frozen */
   uint32_t start; /* first memory slice */
   uint32_t size;  /* memory slices */
-} thole_mig_placement;
+} thole_mig_place;
 
 typedef struct thole_mig_profile {
   uint64_t struct_size; /* sized */
@@ -46,23 +48,25 @@ typedef struct thole_mig_profile {
   uint64_t memory_mib;  /* what an instance can give to its holder */
   uint32_t count;       /* instances of this profile that the GPU holds at most */
   uint32_t share_milli; /* thousandths of the GPU's compute */
-  thole_list placements; /* of thole_mig_placement, in the device's order */
+  thole_list placements; /* of thole_mig_place, in the device's order */
 } thole_mig_profile;
 
-#define THOLE_DEVICE_SIMULATED 1u /* no hardware behind it; every output says so                                       */
-#define THOLE_DEVICE_UNHEALTHY 2u /* holds what it holds, takes nothing new                                             */
-#define THOLE_DEVICE_MIG 4u       /* in MIG mode: takes MIG instances only. Without it: whole or vGPU only             */
+#define THOLE_GPU_SIMULATED 1u /* no hardware behind it; every output says so                                       */
+#define THOLE_GPU_UNHEALTHY 2u /* holds what it holds, takes nothing new                                             */
+#define THOLE_GPU_OVERCOMMITTED 8u /* out only: adopted allocations hold more than it has                              */
+#define THOLE_GPU_MIG 4u       /* in MIG mode: takes MIG instances only. Without it: whole or vGPU only             */
 
-typedef struct thole_device {
+/* One physical GPU. Its uuid is unique in the ledger. */
+typedef struct thole_gpu {
   uint64_t struct_size;  /* sized */
   thole_str uuid;        /* "GPU-..." as the driver says it, or "SIM-..." */
   thole_str model;       /* "NVIDIA H200" */
   uint64_t memory_mib;   /* what the device reports as its own, the driver's reserve already taken off */
   uint64_t context_mib;  /* what a process's context costs beside its cap; charged once for each vGPU */
-  uint32_t flags;        /* THOLE_DEVICE_* */
+  uint32_t flags;        /* THOLE_GPU_* */
   uint32_t max_vgpus;    /* vGPUs that may share it; 0 means 16 */
   thole_list mig;        /* of thole_mig_profile */
-} thole_device;
+} thole_gpu;
 
 #define THOLE_NODE_CORDONED 1u /* keeps what it has, takes nothing new */
 
@@ -70,17 +74,17 @@ typedef struct thole_node {
   uint64_t struct_size; /* sized */
   thole_str name;
   thole_list domains;   /* of thole_str: the node's domain at each level, outermost first; as many as set_levels said */
-  int64_t cpu_milli;    /* thousandths of a core that members may use */
+  uint64_t cpu_milli;   /* thousandths of a core that members may use */
   uint64_t memory_mib;
   uint32_t flags;       /* THOLE_NODE_* */
   uint32_t reserved;
-  thole_list devices;   /* of thole_device, in the order that breaks ties */
+  thole_list gpus;      /* of thole_gpu, in the order that breaks ties */
 } thole_node;
 
 /* --- What is wanted. -------------------------------------------------------------------------------------------- */
 
 typedef int32_t thole_device_kind;
-enum { THOLE_DEVICE_NONE = 0, THOLE_DEVICE_WHOLE = 1, THOLE_DEVICE_VGPU = 2, THOLE_DEVICE_MIG_INSTANCE = 3 };
+enum { THOLE_KIND_NONE = 0, THOLE_KIND_WHOLE = 1, THOLE_KIND_VGPU = 2, THOLE_KIND_MIG = 3 };
 
 typedef int32_t thole_topology_mode;
 enum {
@@ -102,12 +106,12 @@ typedef struct thole_role {
   uint32_t min_members;      /* fewer are no gang; 0 means `members`. Between the two the plan takes as many as fit */
   uint32_t ranks_per_member; /* 0 means 1 */
   thole_device_kind device_kind;
-  uint32_t devices;          /* a member's; 0 exactly if device_kind is THOLE_DEVICE_NONE */
+  uint32_t devices;          /* a member's; 0 exactly if device_kind is THOLE_KIND_NONE */
   uint32_t vgpu_share_milli; /* thousandths of a GPU's compute, 1..1000; 0 claims none */
   uint64_t vgpu_memory_mib;  /* cap of each vGPU */
   thole_str mig_profile;
   thole_str gpu_model;       /* only on this model; empty means any */
-  int64_t cpu_milli;         /* a member's */
+  uint64_t cpu_milli;        /* a member's */
   uint64_t memory_mib;
   thole_list topology;       /* of thole_topology: for the members of this role among themselves */
 } thole_role;
@@ -130,7 +134,10 @@ typedef struct thole_grant {
   uint32_t share_milli; /* of the GPU's compute; 1000 for a whole one */
   uint64_t memory_mib;  /* the cap; for a whole GPU all that it reports */
   thole_str mig_profile;
-  thole_mig_placement mig;
+  thole_mig_place mig;
+  uint32_t flags;       /* THOLE_GPU_* of the GPU */
+  uint32_t reserved;
+  uint64_t context_mib; /* of the GPU */
 } thole_grant;
 
 typedef struct thole_placement {
@@ -152,7 +159,7 @@ typedef struct thole_plan {
   thole_id gang;
   thole_gang_state state;
   uint32_t ranks;        /* of the whole gang */
-  uint64_t version;      /* of the ledger on which it was made */
+  uint64_t revision;     /* of the ledger on which it was made */
   int64_t expires_ns;    /* of a reservation; 0 means never */
   thole_list placements; /* of thole_placement, in the order of (role, member) */
 } thole_plan;
@@ -165,7 +172,8 @@ typedef struct thole_plan_list {
 /* Why a request cannot be placed now: the tightest constraint, with numbers. */
 typedef struct thole_explanation {
   uint64_t struct_size; /* sized */
-  uint32_t fits;        /* 1 if plan would succeed; the rest is then empty */
+  uint32_t fits;        /* 1: yes, and the rest is empty; 0: no; 2: not decided within the search's bound. What the gang
+                         * itself holds counts as taken */
   uint32_t needed;      /* members that must lie in one domain of `level` */
   uint32_t available;   /* members that the best domain can take */
   uint32_t role;        /* the first role that does not fit */
@@ -184,41 +192,64 @@ typedef struct thole_blocker {
 } thole_blocker;
 
 /* One GPU of the ledger. */
-typedef struct thole_device_use {
+typedef struct thole_gpu_use {
   uint64_t struct_size; /* sized */
   thole_str node;
   thole_str uuid;
   thole_str model;
-  uint32_t flags;            /* THOLE_DEVICE_* */
+  uint32_t flags;            /* THOLE_GPU_* */
   uint32_t holders;          /* members that hold a part of it */
   uint64_t memory_mib;       /* all of it */
   uint64_t free_memory_mib;  /* what one more vGPU could have, its context already taken off */
   uint32_t free_share_milli;
   uint32_t reserved;
-} thole_device_use;
+} thole_gpu_use;
 
 typedef struct thole_usage {
   uint64_t struct_size; /* sized */
-  uint64_t version;     /* of the ledger; grows with every change */
-  uint64_t digest;      /* of the whole ledger: equal histories give equal digests on every machine */
-  thole_list devices;   /* of thole_device_use, in the order of nodes and devices */
+  uint64_t revision;    /* of the ledger; grows with every change */
+  uint64_t digest;      /* of what is known and held, not of how it came about: equal ledgers give equal digests */
+  thole_list gpus;      /* of thole_gpu_use, in the order of nodes and GPUs */
 } thole_usage;
+
+/* What gangs and usage are asked for. */
+typedef struct thole_gang_query {
+  uint64_t struct_size; /* sized */
+  int64_t now_ns;       /* reservations that have expired by then count as free */
+  thole_id gang;        /* this one; zero: all */
+  thole_str node;       /* only on this node; empty: all */
+} thole_gang_query;
+
+#define THOLE_RESERVE_ADOPT 1u /* the platform runs it already */
+
+/* Times of the ledger are on one clock of the host's choice; with thole_core_options.state, which outlives a boot and is
+ * shared by processes, it is Unix time. A clock that is set back makes a reservation live longer, never shorter. */
+typedef struct thole_reservation {
+  uint64_t struct_size; /* sized */
+  int64_t now_ns;
+  int64_t expires_ns;   /* after now_ns; 0 means never */
+  uint32_t flags;       /* THOLE_RESERVE_* */
+  uint32_t reserved;
+} thole_reservation;
 
 /* --- The service. Since 0.1. ------------------------------------------------------------------------------------- */
 
 typedef struct thole_gang_api {
   uint64_t struct_size; /* sized: append-only */
 
-  /* Names the levels of the topology, outermost first, such as {"zone", "rack"}; "node" is always there below them.
-   * Once, before the first node; the same names again are harmless. Fails: THOLE_CONFLICT. */
+  /* Names the levels of the topology, outermost first, such as {"zone", "rack"}; "node" is always there below them and
+   * "cluster" above them; neither can be a level's name. Once, before the first node; the same names again are harmless.
+   * Fails: THOLE_REFUSED (LevelsDiffer). */
   thole_code (*set_levels)(thole_core core, const thole_list *levels, thole_status *status);
 
   /* Adds nodes (thole_node), or replaces what is known of them, keyed by name. All of them or none. What gangs hold on a
-   * node stays theirs; a device that is held and no longer listed is kept as unhealthy until it is released.
-   * Fails: THOLE_INVALID (NodeBad, OverBound). */
+   * node stays theirs, also when capacity shrinks (free is then 0, never negative) or domains change; a GPU that is held
+   * and no longer listed is kept as unhealthy until it is released.
+   * Fails: THOLE_INVALID (NodeBad: a name or uuid twice, domains that do not match the levels, ...). */
   thole_code (*set_nodes)(thole_core core, const thole_list *nodes, thole_status *status);
 
-  /* Forgets a node. Fails: THOLE_NOT_FOUND; THOLE_CONFLICT with NodeInUse while a gang holds something there. */
+  /* Forgets a node. One on which gangs hold something takes nothing new, and is forgotten with the last release.
+   * Unknown nodes are THOLE_OK. */
   thole_code (*remove_node)(thole_core core, thole_str name, thole_status *status);
 
   /* Finds places for the whole gang on the present state, and changes nothing. Members with equal needs are placed
@@ -229,37 +260,43 @@ typedef struct thole_gang_api {
   thole_code (*plan)(thole_core core, const thole_gang_request *request, int64_t now_ns, thole_plan *plan,
                      thole_buffer *room, thole_status *status);
 
-  /* Why plan does or would not succeed. Changes nothing, and answers THOLE_OK when the request does not fit. */
+  /* Why plan does or would not succeed. Changes nothing, and answers THOLE_OK when the request does not fit.
+   * Fails: THOLE_INVALID (RequestBad). */
   thole_code (*explain)(thole_core core, const thole_gang_request *request, int64_t now_ns,
                         thole_explanation *explanation, thole_buffer *room, thole_status *status);
 
-  /* Holds exactly the placements of `plan` under request->gang until confirm, cancel or expires_ns (on the clock of
-   * `now_ns`; 0 means never). The placements are checked against the request and the present state, so a plan may come
-   * from the host's database. The same gang with the same placements again answers THOLE_OK and changes nothing.
-   * Fails: THOLE_CONFLICT (PlanStale: something has taken a place since), THOLE_EXISTS (other placements are held),
-   * THOLE_INVALID (PlanBad: it does not satisfy the request). */
-  thole_code (*reserve)(thole_core core, const thole_gang_request *request, const thole_plan *plan, int64_t now_ns,
-                        int64_t expires_ns, thole_status *status);
+  /* Holds exactly the placements of `plan` under request->gang until confirm, cancel or release, or until it expires. Of
+   * the plan it reads gang (equal to request->gang) and placements (role, member, node, grants); so a plan may come from
+   * the host's own database. It is checked against the request and the present state. The same gang with the same
+   * placements again, also after confirm, is THOLE_OK and changes at most the expiry of a reservation.
+   * With THOLE_RESERVE_ADOPT the platform says what is running, after a restart: it is held as confirmed, whatever the
+   * present state says of room, health or cordons; request gives the roles' sizes and may hold fewer members than min. A GPU
+   * that is then held twice has no room and the flag THOLE_GPU_OVERCOMMITTED in usage.
+   * Fails: THOLE_CONFLICT (PlanStale: something has taken a place since), THOLE_EXISTS (GangExists: other placements are
+   * held; release them first), THOLE_INVALID (PlanBad: it does not satisfy the request, or names an unknown node or GPU). */
+  thole_code (*reserve)(thole_core core, const thole_gang_request *request, const thole_plan *plan,
+                        const thole_reservation *reservation, thole_status *status);
 
   /* Makes a reservation an allocation, which does not expire. Again: THOLE_OK.
    * Fails: THOLE_NOT_FOUND (never reserved, cancelled, or expired at now_ns). */
   thole_code (*confirm)(thole_core core, thole_id gang, int64_t now_ns, thole_status *status);
 
-  /* Gives back a reservation. Unknown gangs are THOLE_OK, so that undo may be repeated.
-   * Fails: THOLE_CONFLICT (GangConfirmed: use release). */
+  /* Gives back a reservation. Unknown gangs are THOLE_OK, so that undo may be repeated. It is not remembered: a call that
+   * overtakes another may bring a gang back, so a new attempt with other placements takes a new id.
+   * Fails: THOLE_REFUSED (GangConfirmed: use release). */
   thole_code (*cancel)(thole_core core, thole_id gang, thole_status *status);
 
-  /* Gives back all that a gang holds, reserved or confirmed. Unknown gangs are THOLE_OK. */
+  /* Gives back all that a gang holds, reserved or confirmed. Unknown gangs are THOLE_OK. Fails: nothing of its own. */
   thole_code (*release)(thole_core core, thole_id gang, thole_status *status);
 
-  /* What a gang holds. Fails: THOLE_NOT_FOUND. */
-  thole_code (*query)(thole_core core, thole_id gang, thole_plan *plan, thole_buffer *room, thole_status *status);
+  /* What gangs hold: one gang, those on one node, or all. Reservations that have expired are not there.
+   * Fails: THOLE_NOT_FOUND (GangUnknown: query->gang is set and holds nothing). */
+  thole_code (*gangs)(thole_core core, const thole_gang_query *query, thole_plan_list *list, thole_buffer *room,
+                      thole_status *status);
 
-  /* All gangs that hold something. */
-  thole_code (*gangs)(thole_core core, thole_plan_list *list, thole_buffer *room, thole_status *status);
-
-  /* Every device, with what is free on it. */
-  thole_code (*usage)(thole_core core, thole_usage *usage, thole_buffer *room, thole_status *status);
+  /* Every GPU of one node or of all, with what is free on it. query->gang is ignored. Fails: nothing of its own. */
+  thole_code (*usage)(thole_core core, const thole_gang_query *query, thole_usage *usage, thole_buffer *room,
+                      thole_status *status);
 } thole_gang_api;
 
 #ifdef __cplusplus

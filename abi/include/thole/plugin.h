@@ -1,8 +1,8 @@
 /* thole/plugin.h: what a plugin exports: one symbol, which hands out one table.
  *
- *     THOLE_EXPORT const thole_plugin *thole_plugin_entry_v1(uint32_t abi_minor, thole_status *status)
+ *     const thole_plugin *thole_plugin_entry_v1(uint32_t abi_major, uint32_t abi_minor, thole_status *status)
  *     {
- *       static const thole_plugin plugin = {.struct_size = sizeof(thole_plugin), .id = THOLE_STR("org.example.fpga"), ...};
+ *       static const thole_plugin plugin = {.struct_size = sizeof(thole_plugin), .id = THOLE_STR_INIT("org.example.fpga"), ...};
  *       return &plugin;
  *     }
  *
@@ -36,24 +36,32 @@ extern "C" {
 
 struct thole_device_plugin;
 
+/* What the core gives to a plugin. Lives until stop returns. */
+typedef struct thole_plugin_host {
+  uint64_t struct_size;      /* sized */
+  const thole_host_log *log; /* or NULL. Only inside a call of the core's, never from a thread of the plugin's own */
+} thole_plugin_host;
+
 typedef struct thole_plugin {
   uint64_t struct_size; /* sized */
   uint32_t abi_major;   /* THOLE_ABI_MAJOR and THOLE_ABI_MINOR of its headers */
   uint32_t abi_minor;
   thole_str id;
   thole_str version;
-  void *self;           /* handed to every call; the core never looks inside */
-  /* Before any other call, once, on the thread that loads. `log` may be NULL and lives until stop. NULL slot: nothing. */
-  thole_code (*start)(void *self, const thole_host_log *log, thole_status *status);
-  /* After the last call, once. It has 2 s; then the core leaves it alone for ever. NULL slot: nothing. */
+  /* Before any other call, once for each core that loads it. *self is what that core hands to every other call; the core
+   * never looks inside. NULL slot: *self is NULL. */
+  thole_code (*start)(const thole_plugin_host *host, void **self, thole_status *status);
+  /* After that core's last call, once, maybe on another thread. It has 2 s; then the core leaves it alone for ever. NULL
+   * slot: nothing. */
   void (*stop)(void *self);
   /* What it provides; NULL where it does not. */
   const struct thole_device_plugin *device; /* thole/draft/device.h */
 } thole_plugin;
 
-/* The only symbol of a plugin. `abi_minor` is the core's. The table lives as long as the process.
- * Answers NULL, and a reason, if it cannot work with such a core. */
-typedef const thole_plugin *(*thole_plugin_entry_v1_fn)(uint32_t abi_minor, thole_status *status);
+/* The only symbol of a plugin; the plugin defines it. The arguments are the core's version. The table lives as long as the
+ * process. Answers NULL, and a reason, if it cannot work with such a core. */
+THOLE_EXPORT const thole_plugin *thole_plugin_entry_v1(uint32_t abi_major, uint32_t abi_minor, thole_status *status);
+typedef const thole_plugin *(*thole_plugin_entry_v1_fn)(uint32_t abi_major, uint32_t abi_minor, thole_status *status);
 #define THOLE_PLUGIN_ENTRY_SYMBOL "thole_plugin_entry_v1"
 
 #ifdef __cplusplus

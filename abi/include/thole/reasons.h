@@ -1,7 +1,7 @@
 /* thole/reasons.h: every reason that a thole_status can carry, in one table.
  *
  * X(name, code, meaning, remedy). docs/reference/reasons.md is made from it. A released reason keeps name and meaning;
- * new ones are added to their group.
+ * new ones are added to their group. The rows have no numbers: they may stand in any order.
  */
 #ifndef THOLE_REASONS_H
 #define THOLE_REASONS_H
@@ -30,15 +30,13 @@
   X(JournalDamaged, THOLE_DATA_LOSS, "A record of the journal, not the last, does not match its checksum.", "Keep a copy and start with a new state folder.") \
   /* gang */ \
   X(NodeBad, THOLE_INVALID, "A node or a device is described wrongly.", "See the sentence.") \
-  X(NodeInUse, THOLE_CONFLICT, "A gang holds something on the node.", "Release it first.") \
-  X(LevelsDiffer, THOLE_CONFLICT, "Other topology levels are in use.", "Name the same levels.") \
+  X(LevelsDiffer, THOLE_REFUSED, "Other topology levels are in use.", "Name the same levels.") \
   X(RequestBad, THOLE_INVALID, "The gang request contradicts itself.", "See the sentence.") \
   X(PlanBad, THOLE_INVALID, "The plan does not satisfy the request.", "Plan again.") \
   X(PlanStale, THOLE_CONFLICT, "Something has taken a place of the plan.", "Plan again.") \
   X(GangExists, THOLE_EXISTS, "The gang holds other placements already.", "Release it, or use another id.") \
   X(GangUnknown, THOLE_NOT_FOUND, "No such gang holds anything.", "Reserve first; a reservation may have expired.") \
-  X(GangConfirmed, THOLE_CONFLICT, "The gang is confirmed.", "Use release.") \
-  X(GangNotConfirmed, THOLE_CONFLICT, "The gang is not confirmed.", "Confirm it first.") \
+  X(GangConfirmed, THOLE_REFUSED, "The gang is confirmed.", "Use release.") \
   X(GangNoFitInCluster, THOLE_NO_FIT, "The free devices of the whole cluster do not hold the gang.", "Wait, ask for fewer or smaller members, or add nodes.") \
   X(GangNoFitInDomain, THOLE_NO_FIT, "No single domain of the required level holds the gang.", "Wait, ask for a wider level, or make it preferred.") \
   X(GangLargerThanPool, THOLE_NO_FIT, "The gang would not fit even if nothing else ran.", "Ask for fewer or smaller members.") \
@@ -59,10 +57,10 @@
   X(StoreGone, THOLE_UNAVAILABLE, "The store's folder is not there.", "Mount it, or correct its path.") \
   X(AttemptFenced, THOLE_FENCED, "A newer attempt of this run has begun.", "End this process; its work is being redone.") \
   X(PartExists, THOLE_EXISTS, "This attempt has sealed that part of that step.", "Save each step once.") \
-  X(PartsDisagree, THOLE_CONFLICT, "The parts do not make one checkpoint.", "The sentence names the item and the parts.") \
+  X(PartsDisagree, THOLE_REFUSED, "The parts do not make one checkpoint.", "The sentence names the item and the parts.") \
   X(PartMissing, THOLE_DATA_LOSS, "A part is not there.", "If all ranks have ended, the checkpoint will never be complete.") \
-  X(WriterBroken, THOLE_ABORTED, "An earlier put of this writer failed.", "Close it and begin again.") \
-  X(WriterSealed, THOLE_CONFLICT, "The writer is sealed.", "Begin another for the next step.") \
+  X(WriterBroken, THOLE_REFUSED, "An earlier put of this writer failed.", "Close it and begin again.") \
+  X(WriterSealed, THOLE_REFUSED, "The writer is sealed.", "Begin another for the next step.") \
   X(ItemBad, THOLE_INVALID, "An item's name, dtype, shape, box or length is wrong.", "See the sentence.") \
   X(ItemUnknown, THOLE_NOT_FOUND, "The checkpoint has no such tensor.", "The sentence has the nearest name.") \
   X(CheckpointNone, THOLE_NOT_FOUND, "There is no committed checkpoint.", "Start from the beginning.") \
@@ -82,6 +80,8 @@
   X(PluginSymbolExtra, THOLE_DENIED, "The library exports more than its entry.", "Hide the rest with a version script.") \
   X(PluginOwnUnwinder, THOLE_DENIED, "The library carries an unwinder of its own: an exception in it would abort.", "Link libgcc_s shared.") \
   X(PluginStaticTls, THOLE_DENIED, "The library wants static TLS.", "Build it with -ftls-model=global-dynamic.") \
+  X(PluginExecutableStack, THOLE_DENIED, "The library would make the process's stacks executable.", "Link it with -z noexecstack.") \
+  X(PluginSearchPath, THOLE_DENIED, "The library brings a search path along, whose files its digest does not cover.", "Link it without -rpath.") \
   X(PluginAbiOlder, THOLE_UNSUPPORTED, "The plugin was built for an older version of the contract.", "Build it again.") \
   X(PluginAbiNewer, THOLE_UNSUPPORTED, "The plugin was built for a newer version of the contract.", "Install a newer Thole.") \
   X(PluginLoadFailed, THOLE_UNAVAILABLE, "The dynamic linker refuses the library.", "The sentence has its words.") \
@@ -129,7 +129,7 @@
   /* the local platform */ \
   X(JobExists, THOLE_EXISTS, "A job of that name is running.", "Cancel it, wait, or use another name.") \
   X(JobUnknown, THOLE_NOT_FOUND, "There is no such job.", "`thole status` lists them.") \
-  X(GpuHeldByOther, THOLE_CONFLICT, "Another user's Thole on this machine holds the GPU.", "Wait for it; `thole explain` says more.") \
+  X(GpuHeldByOther, THOLE_UNAVAILABLE, "Another user's Thole on this machine holds the GPU.", "Wait for it; `thole explain` says more.") \
   X(CommandNotFound, THOLE_NOT_FOUND, "The job's command is not there.", "Correct command or PATH.") \
   X(CommandNotExecutable, THOLE_DENIED, "The job's command is not executable.", "chmod +x it, or start it through its interpreter.")
 /* clang-format on */

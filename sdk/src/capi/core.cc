@@ -26,7 +26,10 @@ thole_code open(const thole_core_options *given, thole_core *core, thole_status 
   if (core != nullptr) core->v = 0;
   return guard(status, [&]() -> result<> {
     if (core == nullptr) return fail(reason::ArgumentMissing, "core is NULL");
-    THOLE_LET(const thole_core_options options, take(given, "options"));
+    thole_core_options options{};
+    if (given != nullptr) {
+      THOLE_LET(options, take(given, "options"));
+    }
     instance_options wanted;
     if (options.log != nullptr) {
       THOLE_LET(const thole_host_log log, take(options.log, "options.log"));
@@ -73,7 +76,7 @@ thole_code plugins(thole_core core, thole_plugin_list *list, thole_buffer *buffe
   });
 }
 
-constexpr thole_core_api table = {sizeof(thole_core_api), open, close, load, plugins};
+constexpr thole_core_api table = {sizeof(thole_core_api), open, close, load, plugins, key_new};
 
 }  // namespace
 

@@ -6,6 +6,9 @@
 namespace thole {
 
 const thole_core_api *core_table() noexcept;
+// thole_core_api.key_new; defined in checkpoint.cc, which knows keys.
+thole_code key_new(thole_core core, thole_str path, thole_status *status);
+
 const thole_gang_api *gang_table() noexcept;
 const thole_checkpoint_api *checkpoint_table() noexcept;
 const thole_job_api *job_table() noexcept;

@@ -17,10 +17,10 @@
 extern "C" {
 #endif
 
-typedef struct thole_device_list {
+typedef struct thole_gpu_list {
   uint64_t struct_size; /* sized */
-  thole_list devices;   /* of thole_device */
-} thole_device_list;
+  thole_list gpus;      /* of thole_gpu */
+} thole_gpu_list;
 
 /* What a plugin of kind "device" provides. */
 typedef struct thole_device_plugin {
@@ -28,7 +28,7 @@ typedef struct thole_device_plugin {
   /* Lists this machine's GPUs. `options` is JSON that is the plugin's own business ("{}" is always right). Called from
    * one thread at a time; may block for as long as the driver does. Lays everything out in `room`, as the core's own
    * calls do. Fails: THOLE_UNAVAILABLE (NoDriver, DriverFailed), THOLE_INVALID (PluginOptionsBad), THOLE_TOO_SMALL. */
-  thole_code (*list)(void *self, thole_str options, thole_device_list *devices, thole_buffer *room,
+  thole_code (*list)(void *self, thole_str options, thole_gpu_list *gpus, thole_buffer *room,
                      thole_status *status);
 } thole_device_plugin;
 
@@ -37,7 +37,7 @@ typedef struct thole_device_api {
   uint64_t struct_size; /* sized: append-only */
   /* Asks the loaded plugin `plugin` (its id) and checks its answer: sizes, names, UUIDs that are unique, UTF-8.
    * Fails: THOLE_NOT_FOUND (PluginNotLoaded), THOLE_INTERNAL (PluginBadAnswer), and what the plugin says. */
-  thole_code (*list)(thole_core core, thole_str plugin, thole_str options, thole_device_list *devices,
+  thole_code (*list)(thole_core core, thole_str plugin, thole_str options, thole_gpu_list *gpus,
                      thole_buffer *room, thole_status *status);
 } thole_device_api;
 

@@ -37,6 +37,7 @@ typedef struct thole_document {
   thole_list notes;     /* of thole_note, in the order of the file; all errors that were found, at most 100 */
 } thole_document;
 
+/* The calls are pure: core may be {0}. */
 typedef struct thole_job_api {
   uint64_t struct_size; /* sized: append-only */
 
@@ -51,10 +52,10 @@ typedef struct thole_job_api {
                      thole_buffer *room, thole_status *status);
 
   /* The nodes (thole_node) of a canonical NodePool: simulated ones with made-up UUIDs (SIM-...). Where the pool is not
-   * simulated, `devices` are what the machine has, and they become one node named `node`. A pool whose vGPUs do not fit
-   * its GPUs fails with PoolDoesNotFit, and what would fit. */
-  thole_code (*nodes)(thole_core core, thole_str pool_json, thole_str node, const thole_list *devices,
-                      thole_list *nodes, thole_buffer *room, thole_status *status);
+   * simulated, `gpus` (thole_gpu) are what the machine has, and they become one node named `node`. *levels (thole_str) are the pool's, for
+   * set_levels. A pool whose vGPUs do not fit its GPUs fails with PoolDoesNotFit, and what would fit. */
+  thole_code (*nodes)(thole_core core, thole_str pool_json, thole_str node, const thole_list *gpus,
+                      thole_list *levels, thole_list *nodes, thole_buffer *room, thole_status *status);
 
   /* The JSON Schema (2020-12, within what Kubernetes calls structural) of "TrainingJob" or "NodePool". */
   thole_code (*schema)(thole_core core, thole_str kind, thole_str *json, thole_buffer *room, thole_status *status);

@@ -32,7 +32,7 @@ typedef struct thole_family {
   uint64_t bound_count;  /* 0..64 */
 } thole_family;
 
-/* One series' memory, 64 bytes apart from the next. Frozen. Counters and gauges use `value`; counts are exact up to 2^53. */
+/* frozen: one series' memory, 64 bytes apart from the next. Counters and gauges use `value`; counts are exact up to 2^53. */
 typedef struct thole_cell {
   double value;
   uint64_t count;    /* of a histogram */
@@ -46,13 +46,15 @@ typedef struct thole_metrics_api {
   /* Defines a family, or finds the same one again. *family is its number in this core.
    * Fails: THOLE_INVALID (MetricBad), THOLE_EXISTS (MetricDiffers), THOLE_EXHAUSTED. */
   thole_code (*define)(thole_core core, const thole_family *definition, uint32_t *family, thole_status *status);
-  /* Binds label values (thole_str, in the order of the keys). *cell lives until the core is closed. */
+  /* Binds label values (thole_str, in the order of the keys). *cell stays mapped as long as the process lives, also after
+   * close; what is added then is lost. Its blocks are allocated: a full disk fails here (StoreFull), not in an add. A forked
+   * child must not write to it: its counts would be the parent's. Fails: THOLE_INVALID (MetricBad). */
   thole_code (*bind)(thole_core core, uint32_t family, const thole_list *values, thole_cell **cell,
                      thole_status *status);
   /* Adds what a metrics file says, of a process that lives or died, to what render prints. The same file again replaces
-   * what it said. */
+   * what it said. Fails: THOLE_DATA_LOSS (MetricsFileBad), THOLE_NOT_FOUND. */
   thole_code (*collect)(thole_core core, thole_str file, thole_status *status);
-  /* All series as OpenMetrics 1.0 text, ending in "# EOF". */
+  /* All series as OpenMetrics 1.0 text, ending in "# EOF". Fails: nothing of its own. */
   thole_code (*render)(thole_core core, thole_str *text, thole_buffer *room, thole_status *status);
 } thole_metrics_api;
 

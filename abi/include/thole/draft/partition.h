@@ -30,8 +30,9 @@ typedef struct thole_record_device {
   thole_str uuid;
   thole_device_kind kind;
   uint32_t share_milli;
-  uint64_t memory_bytes;
+  uint64_t memory_mib;  /* the cap */
   thole_str mig_profile;
+  thole_mig_place mig;
   thole_backend backend;
   uint32_t reserved;
 } thole_record_device;
@@ -56,12 +57,23 @@ typedef struct thole_assignment {
   uint32_t reserved;
 } thole_assignment;
 
+/* Who gets something. */
+typedef struct thole_member {
+  uint64_t struct_size; /* sized */
+  thole_id gang;
+  uint64_t attempt;
+  uint64_t generation;  /* of the record */
+  thole_str role;       /* its name */
+  const thole_placement *placement;
+} thole_member;
+
+/* The calls are pure: core may be {0}. */
 typedef struct thole_partition_api {
   uint64_t struct_size; /* sized: append-only */
-  /* What member `member` of role `role` of a confirmed gang is given in attempt `attempt`.
-   * Fails: THOLE_NOT_FOUND, THOLE_CONFLICT (GangNotConfirmed). */
-  thole_code (*assign)(thole_core core, thole_id gang, uint32_t role, uint32_t member, uint64_t attempt,
-                       uint64_t generation, thole_assignment *assignment, thole_buffer *room, thole_status *status);
+  /* What a member is given, out of its placement in a confirmed plan (wherever the platform keeps that).
+   * Fails: THOLE_INVALID (PlanBad). */
+  thole_code (*assign)(thole_core core, const thole_member *member, thole_assignment *assignment, thole_buffer *room,
+                       thole_status *status);
   /* Reads a record. Fails: THOLE_DATA_LOSS (RecordDamaged), THOLE_UNSUPPORTED (RecordNewer). */
   thole_code (*read_record)(thole_core core, thole_str text, thole_record *record, thole_buffer *room,
                             thole_status *status);

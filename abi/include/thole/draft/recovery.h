@@ -61,6 +61,7 @@ typedef struct thole_decision {
   thole_str message;
 } thole_decision;
 
+/* The calls are pure: core may be {0}. */
 typedef struct thole_recovery_api {
   uint64_t struct_size; /* sized: append-only */
   /* Decides after the last incident (thole_incident) of `history`, which is the job's whole history, oldest first.
