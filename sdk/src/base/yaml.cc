@@ -71,7 +71,8 @@ class source {
     if (quote != '"' && quote != '\'') return true;
     for (std::size_t i = offset + 1; i < text_.size(); ++i) {
       if (text_[i] == '\\' && quote == '"') ++i;
-      else if (text_[i] == quote) return true;  // '' begins another that is checked the same
+      else if (text_[i] == quote && quote == '\'' && first(i + 1) == quote) ++i;
+      else if (text_[i] == quote) return true;
     }
     return false;
   }
