@@ -26,8 +26,8 @@ typedef struct thole_gpu_list {
 typedef struct thole_device_plugin {
   uint64_t struct_size; /* sized: append-only */
   /* Lists this machine's GPUs. `options` is JSON that is the plugin's own business ("{}" is always right). Called from
-   * one thread at a time; may block for as long as the driver does. Lays everything out in `room`, as the core's own
-   * calls do. Fails: THOLE_UNAVAILABLE (NoDriver, DriverFailed), THOLE_INVALID (PluginOptionsBad), THOLE_TOO_SMALL. */
+   * one thread at a time for each self; may block for as long as the driver does. Lays everything out in `room`, as the
+   * core's own calls do. Fails: THOLE_UNAVAILABLE (NoDriver, DriverFailed), THOLE_INVALID (PluginOptionsBad), THOLE_TOO_SMALL. */
   thole_code (*list)(void *self, thole_str options, thole_gpu_list *gpus, thole_buffer *room,
                      thole_status *status);
 } thole_device_plugin;
