@@ -45,7 +45,7 @@ inline result<> check_list(const thole_list &list, uint64_t least, uint64_t most
   if (list.count == 0) return {};
   if (list.data == nullptr) return fail(reason::ArgumentMissing, "{}.data is NULL with count {}", what, list.count);
   if (list.count > most) return fail(reason::OverBound, "{} has {} elements; {} are the most", what, list.count, most);
-  if (list.stride < least || list.stride % 4 != 0 || list.stride > 65536)
+  if (list.stride < least || list.stride % 8 != 0 || list.stride > 65536)
     return fail(reason::ArgumentBad, "{}.stride is {}", what, list.stride);
   return {};
 }

@@ -22,8 +22,8 @@ class handle_table {
   static constexpr uint64_t one_generation = uint64_t{1} << 32;
   struct slot {
     std::atomic<uint64_t> word{one_generation};
-    std::atomic<uint32_t> taken{0};
-    std::atomic<uint32_t> process{0};  // fork generation in which it was opened
+    std::atomic<uint32_t> taken{0};    // fork generation of its owner; 0: free
+    std::atomic<uint32_t> process{0};  // fork generation in which its object was opened
     T *object = nullptr;
   };
 
@@ -50,21 +50,15 @@ class handle_table {
   result<uint64_t> open(std::unique_ptr<T> object) noexcept {
     for (uint32_t i = 0; i < Slots; ++i) {
       slot &s = slots_[i];
-      uint32_t free = 0;
-      // A slot that the parent of this process held is free here: its object is a copy that nobody can reach.
-      if (s.taken.load(std::memory_order_relaxed) != 0 &&
-          s.process.load(std::memory_order_relaxed) == fork::generation())
-        continue;
-      if (s.taken.load(std::memory_order_relaxed) != 0) {
-        uint32_t old = 1;
-        if (!s.taken.compare_exchange_strong(old, 0)) continue;
-        s.word.store((s.word.load() / one_generation + 1) * one_generation);
-      }
-      if (!s.taken.compare_exchange_strong(free, 1, std::memory_order_acquire)) continue;
+      // `taken` holds the process that took the slot, so that a child finds its parent's slots free in one step: their
+      // objects are copies that nobody there can reach.
+      uint32_t owner = s.taken.load(std::memory_order_relaxed);
+      if (owner == fork::generation()) continue;
+      if (!s.taken.compare_exchange_strong(owner, fork::generation(), std::memory_order_acquire)) continue;
+      if (owner != 0) s.word.store((s.word.load() / one_generation + 1) * one_generation);
       s.object = object.release();
-      s.process.store(fork::generation(), std::memory_order_relaxed);
       const uint64_t generation = s.word.load(std::memory_order_relaxed) / one_generation;
-      std::atomic_thread_fence(std::memory_order_release);
+      s.process.store(fork::generation(), std::memory_order_release);
       return generation << 32 | uint64_t{Kind} << 24 | i;
     }
     return fail(reason::OverBound, "more than {} handles of one kind are open", Slots);
@@ -81,7 +75,7 @@ class handle_table {
       return {};
     }
     slot &s = slots_[i];
-    if (s.process.load(std::memory_order_relaxed) != fork::generation()) [[unlikely]] {
+    if (s.process.load(std::memory_order_acquire) != fork::generation()) [[unlikely]] {
       *why = s.process.load() == 0 || s.word.load() / one_generation != v >> 32 ? reason::HandleStale : reason::Forked;
       return {};
     }
