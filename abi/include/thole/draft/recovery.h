@@ -3,7 +3,8 @@
  * DRAFT: may change with any minor. The platform watches, launches and counts; this service decides. The same history
  * gives the same decision, for ever. It stops: each incident without progress since the one before uses up one of
  * max_without_progress, an incident of the same cause at the same step one of max_same_cause, and every incident one of
- * max_incidents; so no more than max_incidents restarts are ever answered (docs/adr tells the proof).
+ * max_incidents; the incident that uses up the last one is answered with STOP, so no more than max_incidents restarts are
+ * ever answered (docs/adr tells the proof). Progress is a step beyond that of every earlier incident.
  */
 #ifndef THOLE_DRAFT_RECOVERY_H
 #define THOLE_DRAFT_RECOVERY_H
@@ -32,7 +33,7 @@ typedef struct thole_incident {
   uint64_t struct_size; /* sized */
   thole_incident_kind kind;
   uint32_t rank;        /* the first that was affected */
-  int32_t code;         /* exit code, or signal */
+  int32_t code;         /* exit code, or signal; of THOLE_INCIDENT_START the errno, and 0 if the rank never joined */
   uint32_t reserved;
   uint64_t attempt;     /* in which it happened; rising */
   uint64_t step;        /* newest step that is safe in a committed checkpoint; 0 if none */
@@ -45,8 +46,8 @@ typedef struct thole_recovery_policy {
   uint32_t max_without_progress; /* in a row; 0 means 3 */
   uint32_t max_same_cause;     /* in a row, same cause and no progress; 0 means 2 */
   uint32_t reserved;
-  int64_t min_delay_ns;        /* before a restart; doubled for each incident without progress; 0 means none */
-  int64_t max_delay_ns;
+  int64_t min_delay_ns;        /* before a restart; doubled for each further incident without progress; 0 means none */
+  int64_t max_delay_ns;        /* 0 means not limited */
 } thole_recovery_policy;
 
 typedef int32_t thole_recovery_action;
@@ -57,15 +58,15 @@ typedef struct thole_decision {
   thole_recovery_action action;
   uint32_t without_progress; /* incidents in a row */
   int64_t delay_ns;          /* before the restart */
-  thole_str reason;          /* RestartAfterIncident, StopSameCause, StopNoProgress, StopIncidentLimit, ... */
+  thole_str reason;          /* RestartAfterIncident, StopCannotStart, StopSameCause, StopNoProgress, StopIncidentLimit */
   thole_str message;
 } thole_decision;
 
 /* The calls are pure: core may be {0}. */
 typedef struct thole_recovery_api {
   uint64_t struct_size; /* sized: append-only */
-  /* Decides after the last incident (thole_incident) of `history`, which is the job's whole history, oldest first.
-   * Pure: reads no clock and keeps nothing. Fails: THOLE_INVALID (HistoryBad: empty, or attempts that fall). */
+  /* Decides after the last incident (thole_incident) of `history`, which is the job's whole history, oldest first; at
+   * most 100,000. Pure: reads no clock and keeps nothing. Fails: THOLE_INVALID (HistoryBad: empty, or attempts that fall). */
   thole_code (*decide)(thole_core core, const thole_list *history, const thole_recovery_policy *policy,
                        thole_decision *decision, thole_buffer *room, thole_status *status);
 } thole_recovery_api;
