@@ -13,15 +13,18 @@ THOLE_MAX_VALUE = 16777216
 THOLE_NEWEST = 18446744073709551615
 THOLE_ENTRY_SYMBOL = 'thole_entry_v1'
 THOLE_MAX_LEVELS = 6
-THOLE_MAX_DEVICES = 32
+THOLE_MAX_NODES = 65536
+THOLE_MAX_GPUS = 32
 THOLE_MAX_ROLES = 16
 THOLE_MAX_MEMBERS = 65536
 THOLE_MAX_RANKS_PER_MEMBER = 64
 THOLE_MAX_NAME = 253
-THOLE_DEVICE_SIMULATED = 1
-THOLE_DEVICE_UNHEALTHY = 2
-THOLE_DEVICE_MIG = 4
+THOLE_GPU_SIMULATED = 1
+THOLE_GPU_UNHEALTHY = 2
+THOLE_GPU_OVERCOMMITTED = 8
+THOLE_GPU_MIG = 4
 THOLE_NODE_CORDONED = 1
+THOLE_RESERVE_ADOPT = 1
 THOLE_PLUGIN_ENTRY_SYMBOL = 'thole_plugin_entry_v1'
 THOLE_STATUS_RETRY = 1
 THOLE_STATUS_TRUNCATED = 2
@@ -35,8 +38,8 @@ THOLE_NOT_FOUND = 5
 THOLE_EXISTS = 6
 THOLE_DENIED = 7
 THOLE_EXHAUSTED = 8
-THOLE_CONFLICT = 9
-THOLE_ABORTED = 10
+THOLE_REFUSED = 9
+THOLE_CONFLICT = 10
 THOLE_UNSUPPORTED = 12
 THOLE_INTERNAL = 13
 THOLE_UNAVAILABLE = 14
@@ -77,10 +80,10 @@ THOLE_LOG_WARN = 3
 THOLE_LOG_ERROR = 4
 
 # thole_device_kind
-THOLE_DEVICE_NONE = 0
-THOLE_DEVICE_WHOLE = 1
-THOLE_DEVICE_VGPU = 2
-THOLE_DEVICE_MIG_INSTANCE = 3
+THOLE_KIND_NONE = 0
+THOLE_KIND_WHOLE = 1
+THOLE_KIND_VGPU = 2
+THOLE_KIND_MIG = 3
 
 # thole_topology_mode
 THOLE_TOPOLOGY_REQUIRED = 1
@@ -114,7 +117,7 @@ THOLE_INCIDENT_EARLY = 7
 THOLE_RECOVERY_RESTART = 1
 THOLE_RECOVERY_STOP = 2
 
-CODES = {0: 'THOLE_OK', 3: 'THOLE_INVALID', 4: 'THOLE_TIMEOUT', 5: 'THOLE_NOT_FOUND', 6: 'THOLE_EXISTS', 7: 'THOLE_DENIED', 8: 'THOLE_EXHAUSTED', 9: 'THOLE_CONFLICT', 10: 'THOLE_ABORTED', 12: 'THOLE_UNSUPPORTED', 13: 'THOLE_INTERNAL', 14: 'THOLE_UNAVAILABLE', 15: 'THOLE_DATA_LOSS', 64: 'THOLE_STALE', 65: 'THOLE_FORKED', 66: 'THOLE_GONE', 67: 'THOLE_FENCED', 68: 'THOLE_NO_FIT', 69: 'THOLE_TOO_SMALL'}
+CODES = {0: 'THOLE_OK', 3: 'THOLE_INVALID', 4: 'THOLE_TIMEOUT', 5: 'THOLE_NOT_FOUND', 6: 'THOLE_EXISTS', 7: 'THOLE_DENIED', 8: 'THOLE_EXHAUSTED', 9: 'THOLE_REFUSED', 10: 'THOLE_CONFLICT', 12: 'THOLE_UNSUPPORTED', 13: 'THOLE_INTERNAL', 14: 'THOLE_UNAVAILABLE', 15: 'THOLE_DATA_LOSS', 64: 'THOLE_STALE', 65: 'THOLE_FORKED', 66: 'THOLE_GONE', 67: 'THOLE_FENCED', 68: 'THOLE_NO_FIT', 69: 'THOLE_TOO_SMALL'}
 
 class thole_str(Structure): pass
 class thole_bytes(Structure): pass
@@ -132,6 +135,9 @@ class thole_checkpoint_info(Structure): pass
 class thole_checkpoint_list(Structure): pass
 class thole_checkpoint_contents(Structure): pass
 class thole_verified(Structure): pass
+class thole_which(Structure): pass
+class thole_fenced(Structure): pass
+class thole_box(Structure): pass
 class thole_checkpoint_api(Structure): pass
 class thole_core(Structure): pass
 class thole_host_log(Structure): pass
@@ -140,9 +146,9 @@ class thole_plugin_info(Structure): pass
 class thole_plugin_list(Structure): pass
 class thole_core_api(Structure): pass
 class thole_root(Structure): pass
-class thole_mig_placement(Structure): pass
+class thole_mig_place(Structure): pass
 class thole_mig_profile(Structure): pass
-class thole_device(Structure): pass
+class thole_gpu(Structure): pass
 class thole_node(Structure): pass
 class thole_topology(Structure): pass
 class thole_role(Structure): pass
@@ -153,12 +159,15 @@ class thole_plan(Structure): pass
 class thole_plan_list(Structure): pass
 class thole_explanation(Structure): pass
 class thole_blocker(Structure): pass
-class thole_device_use(Structure): pass
+class thole_gpu_use(Structure): pass
 class thole_usage(Structure): pass
+class thole_gang_query(Structure): pass
+class thole_reservation(Structure): pass
 class thole_gang_api(Structure): pass
+class thole_plugin_host(Structure): pass
 class thole_plugin(Structure): pass
 class thole_status(Structure): pass
-class thole_device_list(Structure): pass
+class thole_gpu_list(Structure): pass
 class thole_device_plugin(Structure): pass
 class thole_device_api(Structure): pass
 class thole_note(Structure): pass
@@ -170,6 +179,7 @@ class thole_metrics_api(Structure): pass
 class thole_record_device(Structure): pass
 class thole_record(Structure): pass
 class thole_assignment(Structure): pass
+class thole_member(Structure): pass
 class thole_partition_api(Structure): pass
 class thole_incident(Structure): pass
 class thole_recovery_policy(Structure): pass
@@ -293,23 +303,46 @@ thole_verified._fields_ = [
     ('bytes', c_uint64),
 ]
 
+thole_which._fields_ = [
+    ('struct_size', c_uint64),
+    ('checkpoint', thole_id),
+    ('step', c_uint64),
+]
+
+thole_fenced._fields_ = [
+    ('struct_size', c_uint64),
+    ('checkpoint', thole_id),
+    ('step', c_uint64),
+]
+
+thole_box._fields_ = [
+    ('struct_size', c_uint64),
+    ('name', thole_str),
+    ('start', POINTER(c_uint64)),
+    ('extent', POINTER(c_uint64)),
+    ('dims', c_uint32),
+    ('reserved', c_uint32),
+    ('to', c_void_p),
+    ('size', c_uint64),
+]
+
 thole_core._fields_ = [
     ('v', c_uint64),
 ]
 
 thole_checkpoint_api._fields_ = [
     ('struct_size', c_uint64),
-    ('key_new', CFUNCTYPE(c_int32, thole_core, thole_str, POINTER(thole_status))),
-    ('fence', CFUNCTYPE(c_int32, thole_core, POINTER(thole_store), c_uint64, POINTER(c_uint64), POINTER(thole_id), POINTER(thole_status))),
+    ('fence', CFUNCTYPE(c_int32, thole_core, POINTER(thole_store), c_uint64, POINTER(thole_fenced), POINTER(thole_status))),
     ('begin', CFUNCTYPE(c_int32, thole_core, POINTER(thole_store), POINTER(thole_save), POINTER(thole_writer), POINTER(thole_status))),
     ('put', CFUNCTYPE(c_int32, thole_writer, POINTER(thole_item), POINTER(thole_status))),
     ('seal', CFUNCTYPE(c_int32, thole_writer, POINTER(thole_sealed), POINTER(thole_status))),
-    ('open', CFUNCTYPE(c_int32, thole_core, POINTER(thole_store), c_uint64, POINTER(thole_reader), POINTER(thole_status))),
+    ('end', CFUNCTYPE(c_int32, thole_writer, POINTER(thole_status))),
+    ('open', CFUNCTYPE(c_int32, thole_core, POINTER(thole_store), POINTER(thole_which), POINTER(thole_reader), POINTER(thole_status))),
     ('describe', CFUNCTYPE(c_int32, thole_reader, POINTER(thole_checkpoint_contents), POINTER(thole_buffer), POINTER(thole_status))),
-    ('get', CFUNCTYPE(c_int32, thole_reader, thole_str, c_uint64, c_uint64, c_void_p, c_uint64, POINTER(thole_status))),
-    ('close', CFUNCTYPE(c_int32, thole_writer, thole_reader, POINTER(thole_status))),
+    ('get', CFUNCTYPE(c_int32, thole_reader, POINTER(thole_box), POINTER(thole_status))),
+    ('close', CFUNCTYPE(c_int32, thole_reader, POINTER(thole_status))),
     ('list', CFUNCTYPE(c_int32, thole_core, POINTER(thole_store), POINTER(thole_checkpoint_list), POINTER(thole_buffer), POINTER(thole_status))),
-    ('verify', CFUNCTYPE(c_int32, thole_core, POINTER(thole_store), c_uint64, POINTER(thole_verified), POINTER(thole_status))),
+    ('verify', CFUNCTYPE(c_int32, thole_core, POINTER(thole_store), POINTER(thole_which), POINTER(thole_verified), POINTER(thole_status))),
     ('retire', CFUNCTYPE(c_int32, thole_core, POINTER(thole_store), c_uint32, POINTER(c_uint64), POINTER(thole_status))),
 ]
 
@@ -331,7 +364,7 @@ thole_core_options._fields_ = [
 thole_plugin_info._fields_ = [
     ('struct_size', c_uint64),
     ('id', thole_str),
-    ('kind', thole_str),
+    ('provides', thole_str),
     ('version', thole_str),
     ('manifest', thole_str),
     ('reason', thole_str),
@@ -349,6 +382,7 @@ thole_core_api._fields_ = [
     ('close', CFUNCTYPE(c_int32, thole_core, POINTER(thole_status))),
     ('load', CFUNCTYPE(c_int32, thole_core, thole_str, POINTER(thole_status))),
     ('plugins', CFUNCTYPE(c_int32, thole_core, POINTER(thole_plugin_list), POINTER(thole_buffer), POINTER(thole_status))),
+    ('key_new', CFUNCTYPE(c_int32, thole_core, thole_str, POINTER(thole_status))),
 ]
 
 thole_root._fields_ = [
@@ -366,7 +400,7 @@ thole_root._fields_ = [
     ('recovery', POINTER(thole_recovery_api)),
 ]
 
-thole_mig_placement._fields_ = [
+thole_mig_place._fields_ = [
     ('start', c_uint32),
     ('size', c_uint32),
 ]
@@ -380,7 +414,7 @@ thole_mig_profile._fields_ = [
     ('placements', thole_list),
 ]
 
-thole_device._fields_ = [
+thole_gpu._fields_ = [
     ('struct_size', c_uint64),
     ('uuid', thole_str),
     ('model', thole_str),
@@ -395,11 +429,11 @@ thole_node._fields_ = [
     ('struct_size', c_uint64),
     ('name', thole_str),
     ('domains', thole_list),
-    ('cpu_milli', c_int64),
+    ('cpu_milli', c_uint64),
     ('memory_mib', c_uint64),
     ('flags', c_uint32),
     ('reserved', c_uint32),
-    ('devices', thole_list),
+    ('gpus', thole_list),
 ]
 
 thole_topology._fields_ = [
@@ -421,7 +455,7 @@ thole_role._fields_ = [
     ('vgpu_memory_mib', c_uint64),
     ('mig_profile', thole_str),
     ('gpu_model', thole_str),
-    ('cpu_milli', c_int64),
+    ('cpu_milli', c_uint64),
     ('memory_mib', c_uint64),
     ('topology', thole_list),
 ]
@@ -440,7 +474,10 @@ thole_grant._fields_ = [
     ('share_milli', c_uint32),
     ('memory_mib', c_uint64),
     ('mig_profile', thole_str),
-    ('mig', thole_mig_placement),
+    ('mig', thole_mig_place),
+    ('flags', c_uint32),
+    ('reserved', c_uint32),
+    ('context_mib', c_uint64),
 ]
 
 thole_placement._fields_ = [
@@ -458,7 +495,7 @@ thole_plan._fields_ = [
     ('gang', thole_id),
     ('state', c_int32),
     ('ranks', c_uint32),
-    ('version', c_uint64),
+    ('revision', c_uint64),
     ('expires_ns', c_int64),
     ('placements', thole_list),
 ]
@@ -488,7 +525,7 @@ thole_blocker._fields_ = [
     ('nodes', c_uint64),
 ]
 
-thole_device_use._fields_ = [
+thole_gpu_use._fields_ = [
     ('struct_size', c_uint64),
     ('node', thole_str),
     ('uuid', thole_str),
@@ -503,9 +540,24 @@ thole_device_use._fields_ = [
 
 thole_usage._fields_ = [
     ('struct_size', c_uint64),
-    ('version', c_uint64),
+    ('revision', c_uint64),
     ('digest', c_uint64),
-    ('devices', thole_list),
+    ('gpus', thole_list),
+]
+
+thole_gang_query._fields_ = [
+    ('struct_size', c_uint64),
+    ('now_ns', c_int64),
+    ('gang', thole_id),
+    ('node', thole_str),
+]
+
+thole_reservation._fields_ = [
+    ('struct_size', c_uint64),
+    ('now_ns', c_int64),
+    ('expires_ns', c_int64),
+    ('flags', c_uint32),
+    ('reserved', c_uint32),
 ]
 
 thole_gang_api._fields_ = [
@@ -515,13 +567,17 @@ thole_gang_api._fields_ = [
     ('remove_node', CFUNCTYPE(c_int32, thole_core, thole_str, POINTER(thole_status))),
     ('plan', CFUNCTYPE(c_int32, thole_core, POINTER(thole_gang_request), c_int64, POINTER(thole_plan), POINTER(thole_buffer), POINTER(thole_status))),
     ('explain', CFUNCTYPE(c_int32, thole_core, POINTER(thole_gang_request), c_int64, POINTER(thole_explanation), POINTER(thole_buffer), POINTER(thole_status))),
-    ('reserve', CFUNCTYPE(c_int32, thole_core, POINTER(thole_gang_request), POINTER(thole_plan), c_int64, c_int64, POINTER(thole_status))),
+    ('reserve', CFUNCTYPE(c_int32, thole_core, POINTER(thole_gang_request), POINTER(thole_plan), POINTER(thole_reservation), POINTER(thole_status))),
     ('confirm', CFUNCTYPE(c_int32, thole_core, thole_id, c_int64, POINTER(thole_status))),
     ('cancel', CFUNCTYPE(c_int32, thole_core, thole_id, POINTER(thole_status))),
     ('release', CFUNCTYPE(c_int32, thole_core, thole_id, POINTER(thole_status))),
-    ('query', CFUNCTYPE(c_int32, thole_core, thole_id, POINTER(thole_plan), POINTER(thole_buffer), POINTER(thole_status))),
-    ('gangs', CFUNCTYPE(c_int32, thole_core, POINTER(thole_plan_list), POINTER(thole_buffer), POINTER(thole_status))),
-    ('usage', CFUNCTYPE(c_int32, thole_core, POINTER(thole_usage), POINTER(thole_buffer), POINTER(thole_status))),
+    ('gangs', CFUNCTYPE(c_int32, thole_core, POINTER(thole_gang_query), POINTER(thole_plan_list), POINTER(thole_buffer), POINTER(thole_status))),
+    ('usage', CFUNCTYPE(c_int32, thole_core, POINTER(thole_gang_query), POINTER(thole_usage), POINTER(thole_buffer), POINTER(thole_status))),
+]
+
+thole_plugin_host._fields_ = [
+    ('struct_size', c_uint64),
+    ('log', POINTER(thole_host_log)),
 ]
 
 thole_plugin._fields_ = [
@@ -530,8 +586,7 @@ thole_plugin._fields_ = [
     ('abi_minor', c_uint32),
     ('id', thole_str),
     ('version', thole_str),
-    ('self', c_void_p),
-    ('start', CFUNCTYPE(c_int32, c_void_p, POINTER(thole_host_log), POINTER(thole_status))),
+    ('start', CFUNCTYPE(c_int32, POINTER(thole_plugin_host), POINTER(c_void_p), POINTER(thole_status))),
     ('stop', CFUNCTYPE(None, c_void_p)),
     ('device', POINTER(thole_device_plugin)),
 ]
@@ -546,19 +601,19 @@ thole_status._fields_ = [
     ('message', c_char * 400),
 ]
 
-thole_device_list._fields_ = [
+thole_gpu_list._fields_ = [
     ('struct_size', c_uint64),
-    ('devices', thole_list),
+    ('gpus', thole_list),
 ]
 
 thole_device_plugin._fields_ = [
     ('struct_size', c_uint64),
-    ('list', CFUNCTYPE(c_int32, c_void_p, thole_str, POINTER(thole_device_list), POINTER(thole_buffer), POINTER(thole_status))),
+    ('list', CFUNCTYPE(c_int32, c_void_p, thole_str, POINTER(thole_gpu_list), POINTER(thole_buffer), POINTER(thole_status))),
 ]
 
 thole_device_api._fields_ = [
     ('struct_size', c_uint64),
-    ('list', CFUNCTYPE(c_int32, thole_core, thole_str, thole_str, POINTER(thole_device_list), POINTER(thole_buffer), POINTER(thole_status))),
+    ('list', CFUNCTYPE(c_int32, thole_core, thole_str, thole_str, POINTER(thole_gpu_list), POINTER(thole_buffer), POINTER(thole_status))),
 ]
 
 thole_note._fields_ = [
@@ -584,7 +639,7 @@ thole_job_api._fields_ = [
     ('struct_size', c_uint64),
     ('read', CFUNCTYPE(c_int32, thole_core, thole_str, thole_str, POINTER(thole_document), POINTER(thole_buffer), POINTER(thole_status))),
     ('gang', CFUNCTYPE(c_int32, thole_core, thole_str, thole_id, POINTER(thole_gang_request), POINTER(thole_buffer), POINTER(thole_status))),
-    ('nodes', CFUNCTYPE(c_int32, thole_core, thole_str, thole_str, POINTER(thole_list), POINTER(thole_list), POINTER(thole_buffer), POINTER(thole_status))),
+    ('nodes', CFUNCTYPE(c_int32, thole_core, thole_str, thole_str, POINTER(thole_list), POINTER(thole_list), POINTER(thole_list), POINTER(thole_buffer), POINTER(thole_status))),
     ('schema', CFUNCTYPE(c_int32, thole_core, thole_str, POINTER(thole_str), POINTER(thole_buffer), POINTER(thole_status))),
 ]
 
@@ -621,8 +676,9 @@ thole_record_device._fields_ = [
     ('uuid', thole_str),
     ('kind', c_int32),
     ('share_milli', c_uint32),
-    ('memory_bytes', c_uint64),
+    ('memory_mib', c_uint64),
     ('mig_profile', thole_str),
+    ('mig', thole_mig_place),
     ('backend', c_int32),
     ('reserved', c_uint32),
 ]
@@ -647,9 +703,18 @@ thole_assignment._fields_ = [
     ('reserved', c_uint32),
 ]
 
+thole_member._fields_ = [
+    ('struct_size', c_uint64),
+    ('gang', thole_id),
+    ('attempt', c_uint64),
+    ('generation', c_uint64),
+    ('role', thole_str),
+    ('placement', POINTER(thole_placement)),
+]
+
 thole_partition_api._fields_ = [
     ('struct_size', c_uint64),
-    ('assign', CFUNCTYPE(c_int32, thole_core, thole_id, c_uint32, c_uint32, c_uint64, c_uint64, POINTER(thole_assignment), POINTER(thole_buffer), POINTER(thole_status))),
+    ('assign', CFUNCTYPE(c_int32, thole_core, POINTER(thole_member), POINTER(thole_assignment), POINTER(thole_buffer), POINTER(thole_status))),
     ('read_record', CFUNCTYPE(c_int32, thole_core, thole_str, POINTER(thole_record), POINTER(thole_buffer), POINTER(thole_status))),
 ]
 
@@ -688,8 +753,8 @@ thole_recovery_api._fields_ = [
     ('decide', CFUNCTYPE(c_int32, thole_core, POINTER(thole_list), POINTER(thole_recovery_policy), POINTER(thole_decision), POINTER(thole_buffer), POINTER(thole_status))),
 ]
 
-thole_entry_v1_fn = CFUNCTYPE(POINTER(thole_root), c_uint32, POINTER(thole_status))
-thole_plugin_entry_v1_fn = CFUNCTYPE(POINTER(thole_plugin), c_uint32, POINTER(thole_status))
+thole_entry_v1_fn = CFUNCTYPE(POINTER(thole_root), c_uint32, c_uint32, POINTER(thole_status))
+thole_plugin_entry_v1_fn = CFUNCTYPE(POINTER(thole_plugin), c_uint32, c_uint32, POINTER(thole_status))
 
 LAYOUTS = {
     thole_str: (16, (('data', 0, 8), ('len', 8, 8),)),
@@ -708,33 +773,39 @@ LAYOUTS = {
     thole_checkpoint_list: (32, (('struct_size', 0, 8), ('checkpoints', 8, 24),)),
     thole_checkpoint_contents: (40, (('struct_size', 0, 8), ('info', 8, 8), ('items', 16, 24),)),
     thole_verified: (32, (('struct_size', 0, 8), ('parts', 8, 4), ('reserved', 12, 4), ('chunks', 16, 8), ('bytes', 24, 8),)),
-    thole_checkpoint_api: (104, (('struct_size', 0, 8), ('key_new', 8, 8), ('fence', 16, 8), ('begin', 24, 8), ('put', 32, 8), ('seal', 40, 8), ('open', 48, 8), ('describe', 56, 8), ('get', 64, 8), ('close', 72, 8), ('list', 80, 8), ('verify', 88, 8), ('retire', 96, 8),)),
+    thole_which: (32, (('struct_size', 0, 8), ('checkpoint', 8, 16), ('step', 24, 8),)),
+    thole_fenced: (32, (('struct_size', 0, 8), ('checkpoint', 8, 16), ('step', 24, 8),)),
+    thole_box: (64, (('struct_size', 0, 8), ('name', 8, 16), ('start', 24, 8), ('extent', 32, 8), ('dims', 40, 4), ('reserved', 44, 4), ('to', 48, 8), ('size', 56, 8),)),
+    thole_checkpoint_api: (104, (('struct_size', 0, 8), ('fence', 8, 8), ('begin', 16, 8), ('put', 24, 8), ('seal', 32, 8), ('end', 40, 8), ('open', 48, 8), ('describe', 56, 8), ('get', 64, 8), ('close', 72, 8), ('list', 80, 8), ('verify', 88, 8), ('retire', 96, 8),)),
     thole_core: (8, (('v', 0, 8),)),
     thole_host_log: (32, (('struct_size', 0, 8), ('self', 8, 8), ('level', 16, 4), ('reserved', 20, 4), ('write', 24, 8),)),
     thole_core_options: (48, (('struct_size', 0, 8), ('log', 8, 8), ('state', 16, 16), ('metrics', 32, 16),)),
-    thole_plugin_info: (104, (('struct_size', 0, 8), ('id', 8, 16), ('kind', 24, 16), ('version', 40, 16), ('manifest', 56, 16), ('reason', 72, 16), ('message', 88, 16),)),
+    thole_plugin_info: (104, (('struct_size', 0, 8), ('id', 8, 16), ('provides', 24, 16), ('version', 40, 16), ('manifest', 56, 16), ('reason', 72, 16), ('message', 88, 16),)),
     thole_plugin_list: (32, (('struct_size', 0, 8), ('plugins', 8, 24),)),
-    thole_core_api: (40, (('struct_size', 0, 8), ('open', 8, 8), ('close', 16, 8), ('load', 24, 8), ('plugins', 32, 8),)),
+    thole_core_api: (48, (('struct_size', 0, 8), ('open', 8, 8), ('close', 16, 8), ('load', 24, 8), ('plugins', 32, 8), ('key_new', 40, 8),)),
     thole_root: (96, (('struct_size', 0, 8), ('abi_major', 8, 4), ('abi_minor', 12, 4), ('version', 16, 16), ('core', 32, 8), ('gang', 40, 8), ('checkpoint', 48, 8), ('job', 56, 8), ('device', 64, 8), ('partition', 72, 8), ('metrics', 80, 8), ('recovery', 88, 8),)),
-    thole_mig_placement: (8, (('start', 0, 4), ('size', 4, 4),)),
+    thole_mig_place: (8, (('start', 0, 4), ('size', 4, 4),)),
     thole_mig_profile: (64, (('struct_size', 0, 8), ('name', 8, 16), ('memory_mib', 24, 8), ('count', 32, 4), ('share_milli', 36, 4), ('placements', 40, 24),)),
-    thole_device: (88, (('struct_size', 0, 8), ('uuid', 8, 16), ('model', 24, 16), ('memory_mib', 40, 8), ('context_mib', 48, 8), ('flags', 56, 4), ('max_vgpus', 60, 4), ('mig', 64, 24),)),
-    thole_node: (96, (('struct_size', 0, 8), ('name', 8, 16), ('domains', 24, 24), ('cpu_milli', 48, 8), ('memory_mib', 56, 8), ('flags', 64, 4), ('reserved', 68, 4), ('devices', 72, 24),)),
+    thole_gpu: (88, (('struct_size', 0, 8), ('uuid', 8, 16), ('model', 24, 16), ('memory_mib', 40, 8), ('context_mib', 48, 8), ('flags', 56, 4), ('max_vgpus', 60, 4), ('mig', 64, 24),)),
+    thole_node: (96, (('struct_size', 0, 8), ('name', 8, 16), ('domains', 24, 24), ('cpu_milli', 48, 8), ('memory_mib', 56, 8), ('flags', 64, 4), ('reserved', 68, 4), ('gpus', 72, 24),)),
     thole_topology: (32, (('struct_size', 0, 8), ('level', 8, 16), ('mode', 24, 4), ('reserved', 28, 4),)),
     thole_role: (128, (('struct_size', 0, 8), ('name', 8, 16), ('members', 24, 4), ('min_members', 28, 4), ('ranks_per_member', 32, 4), ('device_kind', 36, 4), ('devices', 40, 4), ('vgpu_share_milli', 44, 4), ('vgpu_memory_mib', 48, 8), ('mig_profile', 56, 16), ('gpu_model', 72, 16), ('cpu_milli', 88, 8), ('memory_mib', 96, 8), ('topology', 104, 24),)),
     thole_gang_request: (72, (('struct_size', 0, 8), ('gang', 8, 16), ('roles', 24, 24), ('topology', 48, 24),)),
-    thole_grant: (64, (('struct_size', 0, 8), ('uuid', 8, 16), ('kind', 24, 4), ('share_milli', 28, 4), ('memory_mib', 32, 8), ('mig_profile', 40, 16), ('mig', 56, 8),)),
+    thole_grant: (80, (('struct_size', 0, 8), ('uuid', 8, 16), ('kind', 24, 4), ('share_milli', 28, 4), ('memory_mib', 32, 8), ('mig_profile', 40, 16), ('mig', 56, 8), ('flags', 64, 4), ('reserved', 68, 4), ('context_mib', 72, 8),)),
     thole_placement: (64, (('struct_size', 0, 8), ('role', 8, 4), ('member', 12, 4), ('first_rank', 16, 4), ('ranks', 20, 4), ('node', 24, 16), ('grants', 40, 24),)),
-    thole_plan: (72, (('struct_size', 0, 8), ('gang', 8, 16), ('state', 24, 4), ('ranks', 28, 4), ('version', 32, 8), ('expires_ns', 40, 8), ('placements', 48, 24),)),
+    thole_plan: (72, (('struct_size', 0, 8), ('gang', 8, 16), ('state', 24, 4), ('ranks', 28, 4), ('revision', 32, 8), ('expires_ns', 40, 8), ('placements', 48, 24),)),
     thole_plan_list: (32, (('struct_size', 0, 8), ('plans', 8, 24),)),
     thole_explanation: (120, (('struct_size', 0, 8), ('fits', 8, 4), ('needed', 12, 4), ('available', 16, 4), ('role', 20, 4), ('level', 24, 16), ('domain', 40, 16), ('reason', 56, 16), ('message', 72, 16), ('blockers', 88, 24), ('largest_hole_mib', 112, 8),)),
     thole_blocker: (32, (('struct_size', 0, 8), ('what', 8, 16), ('nodes', 24, 8),)),
-    thole_device_use: (88, (('struct_size', 0, 8), ('node', 8, 16), ('uuid', 24, 16), ('model', 40, 16), ('flags', 56, 4), ('holders', 60, 4), ('memory_mib', 64, 8), ('free_memory_mib', 72, 8), ('free_share_milli', 80, 4), ('reserved', 84, 4),)),
-    thole_usage: (48, (('struct_size', 0, 8), ('version', 8, 8), ('digest', 16, 8), ('devices', 24, 24),)),
-    thole_gang_api: (104, (('struct_size', 0, 8), ('set_levels', 8, 8), ('set_nodes', 16, 8), ('remove_node', 24, 8), ('plan', 32, 8), ('explain', 40, 8), ('reserve', 48, 8), ('confirm', 56, 8), ('cancel', 64, 8), ('release', 72, 8), ('query', 80, 8), ('gangs', 88, 8), ('usage', 96, 8),)),
-    thole_plugin: (80, (('struct_size', 0, 8), ('abi_major', 8, 4), ('abi_minor', 12, 4), ('id', 16, 16), ('version', 32, 16), ('self', 48, 8), ('start', 56, 8), ('stop', 64, 8), ('device', 72, 8),)),
+    thole_gpu_use: (88, (('struct_size', 0, 8), ('node', 8, 16), ('uuid', 24, 16), ('model', 40, 16), ('flags', 56, 4), ('holders', 60, 4), ('memory_mib', 64, 8), ('free_memory_mib', 72, 8), ('free_share_milli', 80, 4), ('reserved', 84, 4),)),
+    thole_usage: (48, (('struct_size', 0, 8), ('revision', 8, 8), ('digest', 16, 8), ('gpus', 24, 24),)),
+    thole_gang_query: (48, (('struct_size', 0, 8), ('now_ns', 8, 8), ('gang', 16, 16), ('node', 32, 16),)),
+    thole_reservation: (32, (('struct_size', 0, 8), ('now_ns', 8, 8), ('expires_ns', 16, 8), ('flags', 24, 4), ('reserved', 28, 4),)),
+    thole_gang_api: (96, (('struct_size', 0, 8), ('set_levels', 8, 8), ('set_nodes', 16, 8), ('remove_node', 24, 8), ('plan', 32, 8), ('explain', 40, 8), ('reserve', 48, 8), ('confirm', 56, 8), ('cancel', 64, 8), ('release', 72, 8), ('gangs', 80, 8), ('usage', 88, 8),)),
+    thole_plugin_host: (16, (('struct_size', 0, 8), ('log', 8, 8),)),
+    thole_plugin: (72, (('struct_size', 0, 8), ('abi_major', 8, 4), ('abi_minor', 12, 4), ('id', 16, 16), ('version', 32, 16), ('start', 48, 8), ('stop', 56, 8), ('device', 64, 8),)),
     thole_status: (472, (('struct_size', 0, 8), ('code', 8, 4), ('flags', 12, 4), ('os_errno', 16, 4), ('device_code', 20, 4), ('reason', 24, 48), ('message', 72, 400),)),
-    thole_device_list: (32, (('struct_size', 0, 8), ('devices', 8, 24),)),
+    thole_gpu_list: (32, (('struct_size', 0, 8), ('gpus', 8, 24),)),
     thole_device_plugin: (16, (('struct_size', 0, 8), ('list', 8, 8),)),
     thole_device_api: (16, (('struct_size', 0, 8), ('list', 8, 8),)),
     thole_note: (72, (('struct_size', 0, 8), ('line', 8, 4), ('column', 12, 4), ('field', 16, 16), ('reason', 32, 16), ('message', 48, 16), ('error', 64, 4), ('reserved', 68, 4),)),
@@ -743,9 +814,10 @@ LAYOUTS = {
     thole_family: (104, (('struct_size', 0, 8), ('name', 8, 16), ('help', 24, 16), ('unit', 40, 16), ('kind', 56, 4), ('max_series', 60, 4), ('labels', 64, 24), ('bounds', 88, 8), ('bound_count', 96, 8),)),
     thole_cell: (40, (('value', 0, 8), ('count', 8, 8), ('buckets', 16, 8), ('bounds', 24, 8), ('bound_count', 32, 8),)),
     thole_metrics_api: (40, (('struct_size', 0, 8), ('define', 8, 8), ('bind', 16, 8), ('collect', 24, 8), ('render', 32, 8),)),
-    thole_record_device: (64, (('struct_size', 0, 8), ('uuid', 8, 16), ('kind', 24, 4), ('share_milli', 28, 4), ('memory_bytes', 32, 8), ('mig_profile', 40, 16), ('backend', 56, 4), ('reserved', 60, 4),)),
+    thole_record_device: (72, (('struct_size', 0, 8), ('uuid', 8, 16), ('kind', 24, 4), ('share_milli', 28, 4), ('memory_mib', 32, 8), ('mig_profile', 40, 16), ('mig', 56, 8), ('backend', 64, 4), ('reserved', 68, 4),)),
     thole_record: (104, (('struct_size', 0, 8), ('gang', 8, 16), ('attempt', 24, 8), ('generation', 32, 8), ('node', 40, 16), ('role', 56, 16), ('member', 72, 4), ('reserved', 76, 4), ('devices', 80, 24),)),
     thole_assignment: (56, (('struct_size', 0, 8), ('record', 8, 16), ('environment', 24, 24), ('backend', 48, 4), ('reserved', 52, 4),)),
+    thole_member: (64, (('struct_size', 0, 8), ('gang', 8, 16), ('attempt', 24, 8), ('generation', 32, 8), ('role', 40, 16), ('placement', 56, 8),)),
     thole_partition_api: (24, (('struct_size', 0, 8), ('assign', 8, 8), ('read_record', 16, 8),)),
     thole_incident: (56, (('struct_size', 0, 8), ('kind', 8, 4), ('rank', 12, 4), ('code', 16, 4), ('reserved', 20, 4), ('attempt', 24, 8), ('step', 32, 8), ('cause', 40, 16),)),
     thole_recovery_policy: (40, (('struct_size', 0, 8), ('max_incidents', 8, 4), ('max_without_progress', 12, 4), ('max_same_cause', 16, 4), ('reserved', 20, 4), ('min_delay_ns', 24, 8), ('max_delay_ns', 32, 8),)),
