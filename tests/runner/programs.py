@@ -11,19 +11,21 @@ import xml.etree.ElementTree
 
 from results import FAILED, PASSED, SKIPPED
 
+ROOT = os.path.realpath(os.path.join(os.path.dirname(__file__), "..", ".."))
 TIME_LIMIT = 900  # seconds for one program
+PYTEST_FILES = ("test_*.py", "*_test.py")
 
 
 def last_lines(text, count=30):
     return "\n".join(text.strip().splitlines()[-count:])
 
 
-def run_gtests(suite, executables, environment=None, jobs=2, prefix=""):
+def run_gtests(suite, executables, environment=None, jobs=2):
     """Runs the executables side by side and adds each of their tests."""
     with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
         for outcome in pool.map(lambda path: _run_gtest(path, environment), executables):
             for name, result, detail in outcome:
-                suite.add(prefix + name, result, detail)
+                suite.add(name, result, detail)
 
 
 def _run_gtest(path, environment):
@@ -83,18 +85,16 @@ def _gtest_skip_text(case, group, output):
     return text[text.find("needs ") :].strip() if "needs " in text else "no reason given"
 
 
-def run_pytest(suite, folders, python, environment=None, prefix=""):
-    """Runs pytest over the folders that exist and adds each test."""
-    folders = [f for f in folders if glob.glob(os.path.join(f, "**/test_*.py"), recursive=True)
-               or glob.glob(os.path.join(f, "**/*_test.py"), recursive=True)]
-    if not folders:
-        suite.add(f"{prefix}pytest", FAILED, "no folder with tests")
+def run_pytest(suite, folder, python, environment=None):
+    """Runs pytest over a folder and adds each test."""
+    name = os.path.relpath(folder, ROOT)
+    if not any(glob.glob(os.path.join(folder, "**", pattern), recursive=True) for pattern in PYTEST_FILES):
+        suite.add(name, FAILED, "has no tests")
         return
     with tempfile.TemporaryDirectory(prefix="thole-test.") as work:
         report = os.path.join(work, "report.xml")
-        command = [python, "-B", "-m", "pytest", "-q", "-x" if os.environ.get("THOLE_TEST_FIRST") else "-q",
-                   "-p", "no:cacheprovider", "-o", "python_files=test_*.py *_test.py", "--import-mode=importlib",
-                   f"--basetemp={work}/t", f"--junitxml={report}", *folders]
+        command = [python, "-B", "-m", "pytest", "-q", "-p", "no:cacheprovider",
+                   "-o", f"python_files={' '.join(PYTEST_FILES)}", f"--basetemp={work}/t", f"--junitxml={report}", folder]
         done = subprocess.run(
             command,
             env={**os.environ, **(environment or {}), "TMPDIR": work},
@@ -108,17 +108,17 @@ def run_pytest(suite, folders, python, environment=None, prefix=""):
         try:
             root = xml.etree.ElementTree.parse(report).getroot()
         except (OSError, xml.etree.ElementTree.ParseError):
-            suite.add(f"{prefix}pytest", FAILED, f"exit code {done.returncode}:\n{last_lines(done.stdout + done.stderr)}")
+            suite.add(name, FAILED, f"exit code {done.returncode}:\n{last_lines(done.stdout + done.stderr)}")
             return
         cases = list(root.iter("testcase"))
         for case in cases:
-            _add_case(suite, case, prefix)
+            _add_case(suite, case)
         if not cases or done.returncode not in (0, 1):
-            suite.add(f"{prefix}pytest", FAILED, f"exit code {done.returncode}:\n{last_lines(done.stdout + done.stderr)}")
+            suite.add(name, FAILED, f"exit code {done.returncode}:\n{last_lines(done.stdout + done.stderr)}")
 
 
-def _add_case(suite, case, prefix):
-    name = f"{prefix}{case.get('classname', '')}.{case.get('name', '')}"
+def _add_case(suite, case):
+    name = f"{case.get('classname', '')}.{case.get('name', '')}"
     for tag in ("failure", "error"):
         found = case.find(tag)
         if found is not None:

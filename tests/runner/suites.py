@@ -71,14 +71,14 @@ def contract(suite, context):
     if not context.build(suite, "release"):
         return
     run_gtests(suite, context.tests("release", "contract_*"), context.environment())
-    run_pytest(suite, [os.path.join(ROOT, "tests/contract")], context.python, context.environment())
+    run_pytest(suite, os.path.join(ROOT, "tests/contract"), context.python, context.environment())
 
 
 def _python_suite(*folders):
     def run(suite, context):
         if context.build(suite, "release"):
-            paths = [os.path.join(ROOT, folder) for folder in folders]
-            run_pytest(suite, paths, context.python, context.environment())
+            for folder in folders:
+                run_pytest(suite, os.path.join(ROOT, folder), context.python, context.environment())
 
     return run
 

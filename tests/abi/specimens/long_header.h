@@ -1,0 +1,4 @@
+/* thole/long_header.h: the test makes it too long. */
+typedef struct specimen {
+  uint64_t v;
+} specimen;
