@@ -149,3 +149,9 @@ def run_python(code, environment=None, seconds=60):
     process = python("-c", code, environment=environment)
     output, _ = process.communicate(timeout=seconds)
     return process.returncode, output
+
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]

@@ -2,14 +2,12 @@
 import collections
 import math
 import os
-import subprocess
-import sys
 import textwrap
 
 import ml_dtypes
 import numpy as np
 import pytest
-from conftest import PACKAGE, python
+from conftest import PACKAGE, free_port, python, run_python
 
 import thole
 from thole import Rows, TholeError, _arrays
@@ -282,14 +280,6 @@ def test_jax_arrays_that_are_spread_over_processes(store):
     assert (values["rows"] == np.arange(24).reshape(8, 3)).all() and (values["half"] == np.arange(8)).all()
 
 
-def free_port():
-    import socket
-
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
-
-
 def test_torch_tensors(store):
     torch = pytest.importorskip("torch", reason="torch is not installed")
     base = torch.arange(12.0).reshape(3, 4)
@@ -368,15 +358,19 @@ def test_an_error_can_cross_a_process_pool():
     assert (error.code, error.reason, error.message, error.os_errno) == ("THOLE_INVALID", "ItemBad", "a sentence", 5)
 
 
-def test_a_forked_child_opens_a_core_of_its_own(store):
-    mine = store.rank()
+FORK = textwrap.dedent("""
+    import os, thole
+    store = lambda: thole.Checkpoints(os.environ["THOLE_STORE"], run=os.environ["THOLE_RUN"], key=os.environ["THOLE_KEY"])
+    mine = store()
     mine.save(1, {"a": 1})
     child = os.fork()
     if child == 0:
-        code = 1
-        try:
-            code = 0 if store.rank().restore(step=1) == {"a": 1} and mine.restore() == {"a": 1} else 2
-        finally:
-            os._exit(code)
+        os._exit(0 if store().restore(step=1) == {"a": 1} and mine.restore() == {"a": 1} else 2)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     mine.save(2, {"a": 2})
+    print(mine.restore())
+""")
+
+
+def test_a_forked_child_opens_a_core_of_its_own(store):
+    assert run_python(FORK, store.environment()) == (0, "{'a': 2}\n")

@@ -110,7 +110,7 @@ class _Host(Leaf):
 
     def __init__(self, name: str, original: Any, array: Any) -> None:
         self.original, self.array = original, array
-        self.dtype = _supported(name, array.dtype.name if array.dtype.kind != "V" or array.dtype.name in ITEM_SIZE else "object")
+        self.dtype = _supported(name, array.dtype.name)
         self.shape = tuple(array.shape)
 
     def box(self, turn: bool) -> Optional[Box]:
