@@ -63,6 +63,7 @@
   X(WriterSealed, THOLE_REFUSED, "The writer is sealed.", "Begin another for the next step.") \
   X(ItemBad, THOLE_INVALID, "An item's name, dtype, shape, box or length is wrong.", "See the sentence.") \
   X(ItemUnknown, THOLE_NOT_FOUND, "The checkpoint has no such tensor.", "The sentence has the nearest name.") \
+  X(BoxUnsupported, THOLE_UNSUPPORTED, "This version reads whole rows of a tensor only.", "Ask for whole rows, and cut them.") \
   X(CheckpointNone, THOLE_NOT_FOUND, "There is no committed checkpoint.", "Start from the beginning.") \
   X(CheckpointDamaged, THOLE_DATA_LOSS, "Stored bytes are damaged or forged.", "The sentence names file and place; restore an older step.") \
   X(CheckpointRolledBack, THOLE_DATA_LOSS, "The store is older than the anchor remembers.", "Bring the store back, or delete the anchor if the loss is accepted.") \
@@ -118,8 +119,11 @@
   X(MetricBad, THOLE_INVALID, "A family's or label's name is not legal.", "See the sentence.") \
   X(MetricDiffers, THOLE_EXISTS, "The family is defined otherwise already.", "Use another name.") \
   X(MetricsFileBad, THOLE_DATA_LOSS, "The file is not a metrics file, or damaged.", "Remove it.") \
+  X(MetricsFull, THOLE_EXHAUSTED, "A bound of families, or of a metrics file's size, is reached.", "Define fewer families, or fewer series in each.") \
+  X(MetricsFileTaken, THOLE_EXISTS, "Another living process writes its metrics to this file.", "Give each process a file of its own.") \
   X(RecordDamaged, THOLE_DATA_LOSS, "The allocation record is damaged.", "Let the node write it again.") \
   X(RecordNewer, THOLE_UNSUPPORTED, "A newer Thole wrote the allocation record.", "Use that version on this node.") \
+  X(MigInstanceMissing, THOLE_UNSUPPORTED, "The placement names a MIG instance that was not made; this build makes none.", "Make the instance, and name it by its own UUID.") \
   X(HistoryBad, THOLE_INVALID, "The incident history is empty or out of order.", "Pass the job's whole history, oldest first.") \
   X(RestartAfterIncident, THOLE_OK, "The job is started again from its newest checkpoint.", "Nothing.") \
   X(StopSameCause, THOLE_OK, "The same failure came again without progress in between.", "Correct the program; the incident has its last lines.") \
@@ -128,6 +132,7 @@
   X(StopCannotStart, THOLE_OK, "The command cannot be started, and will not be startable by itself.", "Correct command, workdir or permissions.") \
   /* the local platform */ \
   X(JobExists, THOLE_EXISTS, "A job of that name is running.", "Cancel it, wait, or use another name.") \
+  X(JobInterrupted, THOLE_EXISTS, "The job's controller was killed, and nobody has said what is to become of the job.", "`thole resume` goes on, `thole cancel` ends it.") \
   X(JobUnknown, THOLE_NOT_FOUND, "There is no such job.", "`thole status` lists them.") \
   X(GpuHeldByOther, THOLE_UNAVAILABLE, "Another user's Thole on this machine holds the GPU.", "Wait for it; `thole explain` says more.") \
   X(CommandNotFound, THOLE_NOT_FOUND, "The job's command is not there.", "Correct command or PATH.") \

@@ -44,15 +44,18 @@ typedef struct thole_cell {
 typedef struct thole_metrics_api {
   uint64_t struct_size; /* sized: append-only */
   /* Defines a family, or finds the same one again. *family is its number in this core.
-   * Fails: THOLE_INVALID (MetricBad), THOLE_EXISTS (MetricDiffers), THOLE_EXHAUSTED. */
+   * At most 1,024 families, 16 labels each. Fails: THOLE_INVALID (MetricBad), THOLE_EXISTS (MetricDiffers),
+   * THOLE_EXHAUSTED (MetricsFull, StoreFull). */
   thole_code (*define)(thole_core core, const thole_family *definition, uint32_t *family, thole_status *status);
   /* Binds label values (thole_str, in the order of the keys). *cell stays mapped as long as the process lives, also after
    * close; what is added then is lost. Its blocks are allocated: a full disk fails here (StoreFull), not in an add. A forked
-   * child must not write to it: its counts would be the parent's. Fails: THOLE_INVALID (MetricBad). */
+   * child must not write to it: its counts would be the parent's. The same values give the same cell.
+   * Fails: THOLE_INVALID (MetricBad), THOLE_EXHAUSTED (StoreFull, MetricsFull). */
   thole_code (*bind)(thole_core core, uint32_t family, const thole_list *values, thole_cell **cell,
                      thole_status *status);
   /* Adds what a metrics file says, of a process that lives or died, to what render prints. The same file again replaces
-   * what it said. Fails: THOLE_DATA_LOSS (MetricsFileBad), THOLE_NOT_FOUND. */
+   * what it said; a file of that name that another process has made since is added to it. This core's own file is left
+   * out, since render has it already. Fails: THOLE_DATA_LOSS (MetricsFileBad), THOLE_NOT_FOUND. */
   thole_code (*collect)(thole_core core, thole_str file, thole_status *status);
   /* All series as OpenMetrics 1.0 text, ending in "# EOF". Fails: nothing of its own. */
   thole_code (*render)(thole_core core, thole_str *text, thole_buffer *room, thole_status *status);

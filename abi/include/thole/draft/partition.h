@@ -71,7 +71,9 @@ typedef struct thole_member {
 typedef struct thole_partition_api {
   uint64_t struct_size; /* sized: append-only */
   /* What a member is given, out of its placement in a confirmed plan (wherever the platform keeps that).
-   * Fails: THOLE_INVALID (PlanBad). */
+   * Of the placement it reads member, node and grants; THOLE_GPU_SIMULATED of a grant decides what is simulated.
+   * Fails: THOLE_INVALID (PlanBad), THOLE_UNSUPPORTED (MigInstanceMissing: the grant of a real MIG instance has the UUID
+   * of its GPU and not its own; this build makes no instances). */
   thole_code (*assign)(thole_core core, const thole_member *member, thole_assignment *assignment, thole_buffer *room,
                        thole_status *status);
   /* Reads a record. Fails: THOLE_DATA_LOSS (RecordDamaged), THOLE_UNSUPPORTED (RecordNewer). */
