@@ -68,7 +68,7 @@ thole_code plugins(thole_core core, thole_plugin_list *list, thole_buffer *buffe
     auto *out = r.array<thole_plugin_info>(known.size());
     for (std::size_t i = 0; i < known.size(); ++i) {
       const auto &p = known[i];
-      out[i] = {sizeof(thole_plugin_info), r.text(p.id),     r.text(p.kind),   r.text(p.version),
+      out[i] = {sizeof(thole_plugin_info), r.text(p.id),     r.text(p.provides), r.text(p.version),
                 r.text(p.manifest),        r.text(p.reason), r.text(p.message)};
     }
     THOLE_TRY(r.finish());
