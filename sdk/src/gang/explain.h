@@ -1,0 +1,37 @@
+// gang/explain.h: why a gang cannot be placed now: the tightest constraint, with numbers.
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "gang/search.h"
+
+namespace thole::gang {
+
+struct blocker {
+  std::string_view what;
+  uint64_t nodes = 0;
+};
+
+struct explanation {
+  bool fits = false;
+  reason why{};
+  uint32_t needed = 0;
+  uint32_t available = 0;
+  uint32_t role = 0;
+  std::string level;
+  std::string domain;
+  std::string message;
+  std::vector<blocker> blockers;
+  uint64_t largest_hole_mib = 0;
+};
+
+// The ledger is afterwards as it was before. `seen` is what search::run has answered for the same state: not yes.
+explanation explain(ledger &state, fit_memory &memory, const wanted &what, const model::gang_request &request,
+                    verdict seen);
+
+// The most memory that one more vGPU could have on one GPU now.
+uint64_t largest_hole(const ledger &state);
+
+}  // namespace thole::gang

@@ -1,0 +1,159 @@
+// gang/ledger.h: the one ledger of devices: what there is, and which gang holds what of it.
+//
+// Two kinds of change. Tentative ones (place, hold, drop) go through an append-only undo log: a search takes a mark,
+// tries, and rolls back. Lasting ones (the apply_ functions) are what the journal's records say; they cannot fail,
+// because the engine has checked them before it wrote them down, and replay calls the very same functions.
+#pragma once
+
+#include <map>
+#include <set>
+#include <span>
+#include <vector>
+
+#include "gang/names.h"
+#include "model/gang.h"
+#include "model/node.h"
+#include "model/topology.h"
+
+namespace thole::gang {
+
+struct held_member {
+  uint32_t role = 0;
+  uint32_t member = 0;
+  uint32_t first_rank = 0;
+  uint32_t ranks = 0;
+  uint32_t node = 0;
+  uint32_t first_grant = 0;  // in holding.grants
+  uint32_t grants = 0;
+  int64_t cpu_milli = 0;
+  int64_t memory_mib = 0;
+  friend bool operator==(const held_member &, const held_member &) = default;
+};
+
+// What a gang holds. Members stand in the order of (role, member).
+struct holding {
+  model::gang_state state = model::gang_state::none;
+  int64_t expires_ns = 0;
+  uint32_t ranks = 0;
+  std::vector<held_member> members;
+  std::vector<model::grant> grants;
+
+  bool expired(int64_t now_ns) const noexcept {
+    return state == model::gang_state::reserved && expires_ns != 0 && expires_ns <= now_ns;
+  }
+  std::span<const model::grant> of(const held_member &m) const {
+    return std::span(grants).subspan(m.first_grant, m.grants);
+  }
+};
+
+// What a node's platform has said of it, and the held devices that it says no more (by uuid). Nodes stand in the byte
+// order of their names.
+struct known_node {
+  model::node spec;
+  std::vector<model::device> kept;  // after spec.devices in the machine; unhealthy
+  std::vector<uint32_t> uuids;      // name of each of the machine's GPUs
+  bool leaving = false;             // removed, but gangs hold something: forgotten with the last of them
+  uint32_t members = 0;             // that lie here, tentative ones not counted
+};
+
+class ledger {
+ public:
+  // Forgets everything but the names that were given out.
+  void reset();
+
+  // --- what there is
+  names &words() noexcept { return names_; }
+  const names &words() const noexcept { return names_; }
+  const model::topology &topology() const noexcept { return topology_; }
+  const std::vector<std::string> &levels() const noexcept { return levels_; }
+  bool levels_are_set() const noexcept { return levels_set_; }
+  uint32_t nodes() const noexcept { return static_cast<uint32_t>(machines_.size()); }
+  const model::machine &at(uint32_t node) const noexcept { return machines_[node]; }
+  const known_node &known(uint32_t node) const noexcept { return known_[node]; }
+  uint32_t find_node(std::string_view name) const;                   // no_node
+  uint32_t find_device(uint32_t node, std::string_view uuid) const;  // index in the node, or no_node
+  uint32_t home_of(std::string_view uuid) const;                     // the node that has the device, or no_node
+  const std::map<id128, holding> &gangs() const noexcept { return gangs_; }
+  const std::set<std::pair<int64_t, id128>> &expiring() const noexcept { return expiring_; }
+  uint64_t revision() const noexcept { return revision_; }
+  // Of what is known and held: reservations that have expired are left out.
+  uint64_t digest(int64_t now_ns) const;
+  static constexpr uint32_t no_node = ~uint32_t{0};
+
+  // Grows whenever what is free on the node changes: the key of what is remembered about it.
+  uint64_t stamp(uint32_t node) const noexcept { return stamps_[node]; }
+
+  // --- tentative changes
+  std::size_t mark() const noexcept { return undo_.size(); }
+  void rollback(std::size_t mark);
+  // Best-fit devices for one more member; model::fits was not 0.
+  void place(uint32_t node, const model::member_want &want, std::vector<model::grant> &out);
+  // Exactly this.
+  void hold(uint32_t node, int64_t cpu_milli, int64_t memory_mib, std::span<const model::grant> grants);
+  void give_back(const holding &what);
+
+  // --- lasting changes; no tentative one is open
+  void apply_levels(std::vector<std::string> levels);
+  void apply_nodes(const std::vector<model::node> &nodes);
+  void apply_remove(uint32_t node);  // at once, or with the last gang there
+  void apply_reserve(id128 gang, holding what);
+  void apply_confirm(id128 gang);
+  void apply_drop(id128 gang);
+  void apply_expiry(id128 gang, int64_t expires_ns);
+  void set_revision(uint64_t revision) noexcept { revision_ = revision; }
+
+  // The nodes of a snapshot.
+  void restore_nodes(std::vector<known_node> nodes);
+
+ private:
+  struct change {
+    uint32_t node = 0;
+    bool taken = true;
+    bool device = false;
+    int64_t cpu_milli = 0;
+    int64_t memory_mib = 0;
+    model::grant grant;
+  };
+
+  void append_node(known_node known);
+  void sort_nodes();
+  void forget_node(uint32_t node);
+  model::machine compile(const known_node &known);
+  model::gpu compile(const model::device &d, uint32_t more_flags);
+  void refit(std::span<const uint32_t> changed);
+  void put(const holding &what, bool take);
+  void forget_gone(const holding &dropped);
+  void rebuild_topology();
+  void index_devices(uint32_t node);
+  void touch(uint32_t node) noexcept { stamps_[node] = ++clock_; }
+
+  names names_;
+  std::vector<std::string> levels_;
+  bool levels_set_ = false;
+  model::topology topology_;
+  std::vector<model::machine> machines_;
+  std::vector<known_node> known_;
+  std::vector<uint64_t> stamps_;
+  std::vector<uint32_t> node_of_;  // by name id: index + 1
+  std::vector<uint32_t> home_;     // by uuid's name id: index of the node + 1
+  std::map<id128, holding> gangs_;
+  std::set<std::pair<int64_t, id128>> expiring_;
+  std::vector<change> undo_;
+  uint64_t revision_ = 0;
+  uint64_t clock_ = 0;
+};
+
+// Tentative changes end with the block that makes them, whatever it ends by.
+class attempt {
+ public:
+  explicit attempt(ledger &state) : state_(state), mark_(state.mark()) {}
+  attempt(const attempt &) = delete;
+  attempt &operator=(const attempt &) = delete;
+  ~attempt() { state_.rollback(mark_); }
+
+ private:
+  ledger &state_;
+  std::size_t mark_;
+};
+
+}  // namespace thole::gang

@@ -1,0 +1,337 @@
+#include "gang/search.h"
+
+#include <algorithm>
+#include <functional>
+#include <map>
+
+#include "gang/pack.h"
+
+namespace thole::gang {
+
+using model::cluster_level;
+
+search::search(ledger &state, fit_memory &memory, const wanted &what, uint64_t bound)
+    : state_(state), what_(what), budget_(bound), chosen_(what.roles.size(), 0) {
+  for (const wanted_role &r : what.roles) counts_.push_back(&memory.of(r.want, state.nodes()));
+}
+
+verdict search::run() {
+  target t{what_.widest, {}, {}};
+  for (const wanted_role &r : what_.roles) {
+    t.levels.push_back(r.widest);
+    t.members.push_back(r.least);
+  }
+  bool unsure = false;
+  for (t.level = what_.narrowest; t.level >= what_.widest; --t.level) {
+    const verdict v = feasible(t);
+    unsure = unsure || v == verdict::unknown;
+    if (v != verdict::yes) continue;
+    tighten(t);
+    grow(t);
+    return verdict::yes;
+  }
+  return unsure ? verdict::unknown : verdict::no;
+}
+
+void search::tighten(target &t) {
+  for (std::size_t r = 0; r < what_.roles.size(); ++r) {
+    const int widest = t.levels[r];
+    // What lies in one domain of the gang's level does so at every wider one.
+    for (int level = what_.roles[r].narrowest; level > std::max(widest, t.level); --level) {
+      t.levels[r] = level;
+      if (feasible(t) == verdict::yes) break;
+      t.levels[r] = widest;
+    }
+  }
+}
+
+void search::grow(target &t) {
+  for (std::size_t r = 0; r < what_.roles.size(); ++r) {
+    const uint64_t room = std::min<uint64_t>(what_.roles[r].most, most_room(r, std::max(t.level, t.levels[r])));
+    uint32_t low = t.members[r];
+    auto high = static_cast<uint32_t>(std::max<uint64_t>(room, low));
+    // All of them first: it is the usual answer, and for a role alone always the right one.
+    for (uint32_t n = high; low < high; n = low + (high - low + 1) / 2) {
+      t.members[r] = n;
+      if (feasible(t) == verdict::yes) low = n;
+      else high = n - 1;
+    }
+    t.members[r] = low;
+  }
+}
+
+uint64_t search::most_room(std::size_t role, int level) {
+  uint64_t most = 0;
+  for (const candidate &c : candidates(role, level, cluster_level, 0, 0)) most = std::max(most, c.room);
+  return most;
+}
+
+std::vector<search::candidate> search::candidates(std::size_t role, int level, int above_level, uint32_t above,
+                                                  uint64_t least) {
+  const model::topology &tree = state_.topology();
+  std::vector<candidate> out;
+  sums_.resize(std::max<std::size_t>(sums_.size(), tree.count(level)), 0);
+  for (uint32_t n : tree.members(above_level, above)) {
+    const uint32_t d = tree.domain(level, n);
+    const uint32_t here = fits(role, n);
+    if (here > 0 && sums_[d] == 0) out.push_back({0, d});
+    sums_[d] += here;
+  }
+  for (candidate &c : out) c.room = std::exchange(sums_[c.domain], 0);
+  std::erase_if(out, [&](const candidate &c) { return c.room < least; });
+  return out;
+}
+
+verdict search::feasible(const target &t) {
+  trying_.pieces.clear();
+  trying_.grants.clear();
+  if (what_.roles.size() == 1) return feasible_alone(t);
+  // Domains in which each role alone has room; a role of a narrower level needs one such domain below.
+  const model::topology &tree = state_.topology();
+  std::vector<candidate> all(tree.count(t.level));
+  std::vector<uint32_t> roles_with_room(all.size(), 0);
+  for (uint32_t d = 0; d < all.size(); ++d) all[d] = {0, d};
+  for (std::size_t r = 0; r < what_.roles.size(); ++r) {
+    std::vector<uint8_t> counted(all.size(), 0);
+    for (const candidate &c : candidates(r, std::max(t.level, t.levels[r]), cluster_level, 0, t.members[r])) {
+      const uint32_t d = tree.domain(t.level, tree.members(std::max(t.level, t.levels[r]), c.domain).front());
+      all[d].room += c.room;
+      roles_with_room[d] += counted[d] == 0 ? 1 : 0;
+      counted[d] = 1;
+    }
+  }
+  std::erase_if(all, [&](const candidate &c) { return roles_with_room[c.domain] < what_.roles.size(); });
+  std::sort(all.begin(), all.end());
+  bool unsure = false;
+  for (const candidate &c : all) {
+    const verdict v = inside(t, c.domain);
+    if (v == verdict::yes) return v;
+    unsure = unsure || v == verdict::unknown;
+  }
+  return unsure ? verdict::unknown : verdict::no;
+}
+
+// One role: a domain holds it exactly if the counts of its nodes sum up to it.
+verdict search::feasible_alone(const target &t) {
+  const int level = std::max(t.level, t.levels[0]);
+  const auto room = candidates(0, level, cluster_level, 0, t.members[0]);
+  const auto best = std::min_element(room.begin(), room.end());
+  if (best == room.end()) return verdict::no;
+  const std::size_t mark = state_.mark();
+  fill(0, state_.topology().members(level, best->domain), t.members[0]);
+  state_.rollback(mark);
+  found_ = trying_;
+  return verdict::yes;
+}
+
+// The role with the least room first: the others can more easily go around it.
+verdict search::inside(const target &t, uint32_t domain) {
+  if (!resources_suffice(t, domain)) return verdict::no;
+  std::vector<std::pair<uint64_t, std::size_t>> room;
+  for (std::size_t r = 0; r < what_.roles.size(); ++r) {
+    uint64_t sum = 0;
+    for (uint32_t n : state_.topology().members(t.level, domain)) sum += fits(r, n);
+    room.emplace_back(sum, r);
+  }
+  std::sort(room.begin(), room.end());
+  std::vector<std::size_t> order;
+  for (const auto &[sum, r] : room) order.push_back(r);
+
+  const std::size_t mark = state_.mark();
+  effort tries(1024);
+  verdict v = try_greedy(t, domain, order, 0, tries);
+  if (v == verdict::yes) found_ = trying_;
+  state_.rollback(mark);
+  trying_.pieces.clear();
+  trying_.grants.clear();
+  return v == verdict::yes ? v : try_exact(t, domain, order, 0);
+}
+
+// Sums that must suffice however the members lie; a cheap "no" for large clusters.
+bool search::resources_suffice(const target &t, uint32_t domain) const {
+  int64_t cpu = 0, memory = 0, whole = 0;
+  for (std::size_t r = 0; r < what_.roles.size(); ++r) {
+    const model::member_want &w = what_.roles[r].want;
+    cpu += t.members[r] * w.cpu_milli;
+    memory += t.members[r] * w.memory_mib;
+    if (w.device.kind == model::device_kind::whole) whole += int64_t{t.members[r]} * w.devices;
+  }
+  const model::device_want any{model::device_kind::whole, 0, 0, 0, 0};
+  for (uint32_t n : state_.topology().members(t.level, domain)) {
+    const model::machine &m = state_.at(n);
+    if (!m.open()) continue;
+    cpu -= std::max<int64_t>(0, m.cpu_milli - m.used_cpu);
+    memory -= std::max<int64_t>(0, m.memory_mib - m.used_memory);
+    if (whole > 0)
+      for (const model::gpu &g : m.gpus) whole -= slots(g, any);
+    if (cpu <= 0 && memory <= 0 && whole <= 0) return true;
+  }
+  return cpu <= 0 && memory <= 0 && whole <= 0;
+}
+
+verdict search::try_greedy(const target &t, uint32_t domain, std::span<const std::size_t> order, std::size_t at,
+                           effort &tries) {
+  if (at == order.size()) return verdict::yes;
+  const std::size_t r = order[at];
+  const int level = std::max(t.level, t.levels[r]);
+  auto rooms = candidates(r, level, t.level, domain, t.members[r]);
+  std::sort(rooms.begin(), rooms.end());
+  for (const candidate &c : rooms) {
+    if (!tries.spend()) return verdict::unknown;
+    const std::size_t mark = state_.mark(), pieces = trying_.pieces.size(), grants = trying_.grants.size();
+    fill(r, state_.topology().members(level, c.domain), t.members[r]);
+    const verdict v = try_greedy(t, domain, order, at + 1, tries);
+    if (v != verdict::no) return v;
+    state_.rollback(mark);
+    trying_.pieces.resize(pieces);
+    trying_.grants.resize(grants);
+  }
+  return verdict::no;
+}
+
+// The nodes with the least room first, each to its brim. CPU-only members keep off nodes with GPUs while they can.
+void search::fill(std::size_t role, std::span<const uint32_t> nodes, uint32_t members) {
+  const model::member_want &want = what_.roles[role].want;
+  std::vector<uint64_t> heap;
+  heap.reserve(nodes.size());
+  for (uint32_t n : nodes)
+    if (const uint64_t here = fits(role, n); here > 0) {
+      const uint64_t late = want.devices == 0 && !state_.at(n).gpus.empty() ? uint64_t{1} << 63 : 0;
+      heap.push_back(late | here << 32 | n);
+    }
+  std::make_heap(heap.begin(), heap.end(), std::greater<>());
+  while (members > 0 && !heap.empty()) {
+    std::pop_heap(heap.begin(), heap.end(), std::greater<>());
+    const auto node = static_cast<uint32_t>(heap.back());
+    uint32_t here = std::min(members, fits(role, node));
+    heap.pop_back();
+    members -= here;
+    for (; here > 0; --here) {
+      const auto first = static_cast<uint32_t>(trying_.grants.size());
+      state_.place(node, want, trying_.grants);
+      trying_.pieces.push_back({static_cast<uint32_t>(role), node, first, want.devices});
+    }
+  }
+}
+
+// Every choice of one domain for each role; the split of the members over the nodes is then exact.
+verdict search::try_exact(const target &t, uint32_t domain, std::span<const std::size_t> order, std::size_t at) {
+  if (at == order.size()) return split_exactly(t, domain);
+  const std::size_t r = order[at];
+  const int level = std::max(t.level, t.levels[r]);
+  auto rooms = candidates(r, level, t.level, domain, t.members[r]);
+  std::sort(rooms.begin(), rooms.end());
+  bool unsure = false;
+  for (const candidate &c : rooms) {
+    if (!budget_.spend()) return verdict::unknown;
+    chosen_[r] = c.domain;
+    const verdict v = try_exact(t, domain, order, at + 1);
+    if (v == verdict::yes) return v;
+    unsure = unsure || v == verdict::unknown;
+  }
+  return unsure ? verdict::unknown : verdict::no;
+}
+
+verdict search::split_exactly(const target &t, uint32_t domain) {
+  const model::topology &tree = state_.topology();
+  const std::size_t roles = what_.roles.size();
+  const auto allowed = [&](std::size_t r, uint32_t node) {
+    return tree.domain(std::max(t.level, t.levels[r]), node) == chosen_[r];
+  };
+  std::vector<uint32_t> nodes;
+  for (uint32_t n : tree.members(t.level, domain))
+    for (std::size_t r = 0; r < roles; ++r)
+      if (allowed(r, n) && fits(r, n) > 0) {
+        nodes.push_back(n);
+        break;
+      }
+  // Memory of the search: `nodes` times the demand, at most.
+  if (!budget_.spend(nodes.size())) return verdict::unknown;
+  std::vector<model::member_want> wants;
+  for (const wanted_role &r : what_.roles) wants.push_back(r.want);
+  std::map<std::pair<uint32_t, counts>, verdict> packed;
+  cover split(
+      static_cast<uint32_t>(nodes.size()), t.members,
+      [&](uint32_t b, uint32_t r) { return allowed(r, nodes[b]) ? fits(r, nodes[b]) : 0; },
+      [&](uint32_t b, const counts &c) {
+        const auto [it, fresh] = packed.try_emplace({b, c}, verdict::unknown);
+        if (fresh) it->second = pack(state_.at(nodes[b]), wants, c, budget_, nullptr);
+        return it->second;
+      },
+      budget_);
+  std::vector<counts> picks;
+  const verdict v = split.run(picks);
+  if (v != verdict::yes) return v;
+  effort again(most_explored);
+  trying_.pieces.clear();
+  trying_.grants.clear();
+  std::vector<uint32_t> rest = t.members;
+  for (std::size_t b = 0; b < nodes.size(); ++b) {
+    for (std::size_t r = 0; r < roles; ++r) picks[b][r] = std::min(picks[b][r], rest[r]), rest[r] -= picks[b][r];
+    std::vector<std::vector<model::grant>> grants;
+    if (pack(state_.at(nodes[b]), wants, picks[b], again, &grants) != verdict::yes) return verdict::unknown;
+    for (std::size_t r = 0; r < roles; ++r)
+      for (uint32_t i = 0; i < picks[b][r]; ++i) {
+        const auto first = static_cast<uint32_t>(trying_.grants.size());
+        const auto from = grants[r].begin() + static_cast<std::ptrdiff_t>(i * wants[r].devices);
+        trying_.grants.insert(trying_.grants.end(), from, from + wants[r].devices);
+        trying_.pieces.push_back({static_cast<uint32_t>(r), nodes[b], first, wants[r].devices});
+      }
+  }
+  found_ = trying_;
+  return verdict::yes;
+}
+
+search::target search::minima() const {
+  target t{cluster_level, std::vector<int>(what_.roles.size(), cluster_level), {}};
+  for (const wanted_role &r : what_.roles) t.members.push_back(r.least);
+  return t;
+}
+
+verdict search::minima_fit(bool gang_topology, bool role_topology) {
+  target t = minima();
+  if (gang_topology) t.level = what_.widest;
+  for (std::size_t r = 0; role_topology && r < t.levels.size(); ++r) t.levels[r] = what_.roles[r].widest;
+  return feasible(t);
+}
+
+verdict search::minima_fit_with(std::size_t role) {
+  target t = minima();
+  t.levels[role] = what_.roles[role].widest;
+  return feasible(t);
+}
+
+search::partial search::best_partial(int level) {
+  const model::topology &tree = state_.topology();
+  partial best;
+  for (uint32_t d = 0; d < tree.count(level); ++d) {
+    const std::size_t mark = state_.mark();
+    trying_.pieces.clear();
+    trying_.grants.clear();
+    partial here{0, d, what_.roles.size()};
+    for (std::size_t r = 0; r < what_.roles.size(); ++r) {
+      const int own = std::max(level, what_.roles[r].widest);
+      const auto rooms = candidates(r, own, level, d, 0);
+      const auto widest = std::max_element(rooms.begin(), rooms.end(),
+                                           [](const candidate &a, const candidate &b) { return a.room < b.room; });
+      const uint32_t least = what_.roles[r].least;
+      const uint32_t take = widest == rooms.end() ? 0 : static_cast<uint32_t>(std::min<uint64_t>(widest->room, least));
+      if (take > 0) fill(r, tree.members(own, widest->domain), take);
+      here.members += take;
+      if (take < least) here.short_of = std::min(here.short_of, r);
+    }
+    state_.rollback(mark);
+    if (d == 0 || here.members > best.members) best = here;
+  }
+  if (best.short_of == what_.roles.size()) best.short_of = 0;
+  return best;
+}
+
+search::partial search::best_partial_of(std::size_t role, int level) {
+  partial best{0, 0, role};
+  for (const candidate &c : candidates(role, level, cluster_level, 0, 0))
+    if (c.room > best.members) best = {static_cast<uint32_t>(std::min<uint64_t>(c.room, ~0u)), c.domain, role};
+  return best;
+}
+
+}  // namespace thole::gang

@@ -1,0 +1,59 @@
+// model/node.h: a machine as its platform describes it, and the same machine with what is held on it.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "model/device.h"
+
+namespace thole::model {
+
+struct node {
+  std::string name;
+  std::vector<std::string> domains;  // outermost level first
+  uint64_t cpu_milli = 0;
+  uint64_t memory_mib = 0;
+  uint32_t flags = 0;
+  std::vector<device> devices;
+  friend bool operator==(const node &, const node &) = default;
+};
+
+constexpr uint64_t most_cpu_milli = uint64_t{1} << 40;
+
+// Whether the description can be used at all, with `levels` levels of topology (NodeBad, OverBound).
+result<> check(const node &n, std::size_t levels);
+
+// What one member wants of its node.
+struct member_want {
+  device_want device;
+  uint32_t devices = 0;
+  int64_t cpu_milli = 0;
+  int64_t memory_mib = 0;
+  friend auto operator<=>(const member_want &, const member_want &) = default;
+};
+
+// A node with what is held on it.
+struct machine {
+  uint32_t name = 0;
+  uint32_t flags = 0;
+  int64_t cpu_milli = 0;  // all of it
+  int64_t memory_mib = 0;
+  int64_t used_cpu = 0;
+  int64_t used_memory = 0;
+  std::vector<gpu> gpus;
+
+  bool open() const noexcept { return (flags & THOLE_NODE_CORDONED) == 0; }
+};
+
+// How many more members of a kind the node takes. Exact: each that is placed by place() takes away exactly one.
+uint32_t fits(const machine &m, const member_want &w) noexcept;
+
+// How many it would take if it were open and healthy and nothing were held on it.
+uint32_t capacity(const machine &m, const member_want &w) noexcept;
+
+// Best-fit devices for one more member, appended to `out`; the machine is changed. fits() was not 0.
+void place(machine &m, const member_want &w, std::vector<grant> &out);
+
+}  // namespace thole::model
