@@ -12,11 +12,11 @@
  *     kind: Plugin
  *     id: org.example.fpga            # as in the table
  *     provides: device
- *     version: 1.0.0
+ *     version: "1.0.0"
  *     abi: "0.1"                      # major.minor of the headers it was built with
  *     library: libfpga.so             # beside the manifest; no path
  *     machine: x86_64
- *     sha256: 5f3a...                 # of the library's bytes
+ *     sha256: "5f3a..."               # of the library's bytes
  *
  * The core checks the manifest, the file's owner and digest, its ELF header and its symbols on one open file before it maps
  * it, and maps those very bytes. It refuses what exports anything but the entry, carries its own unwinder, wants static

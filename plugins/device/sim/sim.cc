@@ -14,18 +14,19 @@ using device::mig_profile;
 
 constexpr uint64_t most_mib = uint64_t{1} << 30;
 
-// FNV-1a, then mixed (splitmix64) so that neighbours differ in every digit.
-uint64_t digest(std::string_view text, uint64_t seed) noexcept {
-  uint64_t h = 0xCBF29CE484222325u ^ seed;
+// FNV-1a of the text, then the number, mixed (splitmix64) so that neighbours differ in every digit.
+uint64_t digest(std::string_view text, uint64_t number) noexcept {
+  uint64_t h = 0xCBF29CE484222325u;
   for (char c : text) h = (h ^ static_cast<unsigned char>(c)) * 0x100000001B3u;
+  h += number * 0x9E3779B97F4A7C15u;
   h = (h ^ h >> 30) * 0xBF58476D1CE4E5B9u;
   h = (h ^ h >> 27) * 0x94D049BB133111EBu;
   return h ^ h >> 31;
 }
 
 std::string made_up_uuid(std::string_view node, uint64_t index) {
-  const uint64_t hi = digest(node, index + 1);
-  const uint64_t lo = digest(node, ~(index + 1));
+  const uint64_t hi = digest(node, 2 * index);
+  const uint64_t lo = digest(node, 2 * index + 1);
   char text[48];
   // Version 8: "made in some way of its own".
   std::snprintf(text, sizeof text, "SIM-%08x-%04x-8%03x-%04x-%012llx", static_cast<unsigned>(hi >> 32),

@@ -145,8 +145,11 @@ result<std::vector<gpu>> plugin::gpus(std::string_view options) {
     const thole_buffer lent{memory.data(), size, 0};
     if (code == THOLE_OK) return read_gpus(list, lent, id_);
     if (code != THOLE_TOO_SMALL) return tl::unexpected(plugin_error(code, status, id_));
-    if (room.used <= size || room.used > most_room)
-      return fail(reason::PluginBadAnswer, "{} wants {} bytes after it was lent {}", id_, room.used, size);
+    if (room.used <= size || room.used > most_room) {
+      auto failed = fail(reason::PluginBadAnswer, "{} wants {} bytes after it was lent {}", id_, room.used, size);
+      failed.value().flags |= THOLE_STATUS_PLUGIN;
+      return failed;
+    }
     size = (room.used + 7) & ~uint64_t{7};
   }
 }
