@@ -129,5 +129,7 @@ def join_ranks(rank, ranks, address):
     """Makes the processes one JAX program, with gloo for the CPU."""
     jax.config.update("jax_platforms", "cpu")
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
+    jax.config.update("jax_enable_preemption_service", False)  # it would take SIGTERM for itself
     if ranks > 1:
-        jax.distributed.initialize(address, ranks, rank)
+        # A rank that fails does not wait five minutes for the others, which wait for it.
+        jax.distributed.initialize(address, ranks, rank, shutdown_timeout_seconds=5)
