@@ -120,6 +120,7 @@
   X(MetricDiffers, THOLE_EXISTS, "The family is defined otherwise already.", "Use another name.") \
   X(MetricsFileBad, THOLE_DATA_LOSS, "The file is not a metrics file, or damaged.", "Remove it.") \
   X(MetricsFull, THOLE_EXHAUSTED, "A bound of families, or of a metrics file's size, is reached.", "Define fewer families, or fewer series in each.") \
+  X(MetricsFileMissing, THOLE_NOT_FOUND, "There is no such metrics file.", "The process has not made it yet, or it was removed.") \
   X(MetricsFileTaken, THOLE_EXISTS, "Another living process writes its metrics to this file.", "Give each process a file of its own.") \
   X(RecordDamaged, THOLE_DATA_LOSS, "The allocation record is damaged.", "Let the node write it again.") \
   X(RecordNewer, THOLE_UNSUPPORTED, "A newer Thole wrote the allocation record.", "Use that version on this node.") \

@@ -75,10 +75,10 @@ static inline void thole_gauge_set(thole_cell *cell, double value) {
   __atomic_store(&cell->value, &value, __ATOMIC_RELAXED);
 }
 
-/* Records one value in a histogram. */
+/* Records one value in a histogram. NaN is above every bound. */
 static inline void thole_histogram_observe(thole_cell *cell, double value) {
   uint64_t i = 0;
-  while (i < cell->bound_count && value > cell->bounds[i]) ++i;
+  while (i < cell->bound_count && !(value <= cell->bounds[i])) ++i;
   __atomic_fetch_add(&cell->buckets[i], 1, __ATOMIC_RELAXED);
   __atomic_fetch_add(&cell->count, 1, __ATOMIC_RELAXED);
   thole_counter_add(cell, value);
