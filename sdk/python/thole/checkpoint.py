@@ -111,7 +111,7 @@ class Checkpoints:
                              "THOLE_STORE is set: THOLE_RUN, and THOLE_KEY or THOLE_KEY_HELPER, must be set with it")
         return cls(folder, run=run, key=None if helper else key,
                    key_helper=json.loads(helper) if helper else None, attempt=attempt, rank=rank, world_size=world_size,
-                   anchor=os.environ.get("THOLE_ANCHOR", ""), tell=tell)
+                   tell=tell)
 
     # --- Saving. ----------------------------------------------------------------------------------------------------
 
