@@ -92,7 +92,8 @@ void check_variables(const yaml::node &env, const std::string &path, const readi
     const yaml::node *name = n.is_map() && env.is_sequence() ? n.find("name") : nullptr;
     const std::string_view word = name == nullptr ? n.key : name->text;
     if (is_own_variable(word))
-      refuse(name == nullptr ? n : *name, yaml::join(path, word), "nothing: it is Thole's", in);
+      in.found.refuse(reason::NativeOverrides, name == nullptr ? n.key_at : name->at, yaml::join(path, word),
+                      "is set by Thole for every rank: remove it");
   }
 }
 

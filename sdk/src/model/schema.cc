@@ -15,6 +15,7 @@ using yaml::kind;
 using yaml::node;
 
 constexpr int64_t native_bytes = 65536;
+constexpr int64_t most_in_list = 65535;  // of the whole numbers in a list
 
 std::optional<json> read_object(const field &f, const node &n, const std::string &path, const reading &in);
 
@@ -142,9 +143,9 @@ std::optional<json> read_any(const node &n, const std::string &path, const readi
 field element_of(const field &f) {
   field element = f;
   element.what = f.fields.empty() ? f.element : type::object;
-  element.least = element.most = 0;
+  element.least = 0;
+  element.most = element.what == type::integer ? most_in_list : 0;
   element.local = {};
-  if (f.what == type::list && f.element == type::list) element.element = type::text;
   return element;
 }
 

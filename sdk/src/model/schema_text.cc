@@ -74,7 +74,8 @@ json element_schema(const field &f) {
   element.what = f.fields.empty() ? f.element : type::object;
   element.doc = {};
   element.fallback = {};
-  element.least = element.most = 0;
+  element.least = 0;
+  element.most = element.what == type::integer ? 65535 : 0;
   return schema_of(element);
 }
 
