@@ -2,6 +2,7 @@
 import json
 import signal
 import socket
+import subprocess
 import time
 
 import pytest
@@ -11,8 +12,8 @@ RANK = {"RANK": "2", "WORLD_SIZE": "4", "LOCAL_RANK": "2", "LOCAL_WORLD_SIZE": "
         "THOLE_JOB": "digits"}
 
 
-def start(platform, code, **environment):
-    return python("-c", "import thole, os, sys, time\n" + code, environment={**RANK, "THOLE_SOCKET": platform.path, **environment})
+def start(platform, code, **options):
+    return python("-c", "import thole, os, sys, time\n" + code, environment={**RANK, "THOLE_SOCKET": platform.path}, **options)
 
 
 def finish(process, seconds=30):
@@ -140,6 +141,18 @@ run.step(2)
     assert finish(process) == (0, "")
     platform.wait("closed")
     assert platform.all("step") == [1, 2] and platform.all("result") == [] and len(platform.connections) == 1
+
+
+def test_a_child_that_lives_on_does_not_keep_the_connection(platform):
+    process = start(platform, """
+run = thole.join()
+if os.fork() == 0:
+    sys.stdin.read()
+    os._exit(0)
+""", stdin=subprocess.PIPE)
+    assert process.wait(timeout=30) == 0
+    platform.wait("closed")
+    process.communicate(timeout=30)
 
 
 def test_a_platform_that_does_not_read_holds_nothing_up(tmp_path):
