@@ -30,6 +30,9 @@ def run_gtests(suite, executables, environment=None, jobs=2):
 
 def _run_gtest(path, environment):
     program = os.path.basename(path)
+    # Libraries that stand in for a machine's, such as a driver that is not there.
+    fake = os.path.join(os.path.dirname(path), "fake")
+    more = {"LD_LIBRARY_PATH": fake} if os.path.isdir(fake) else {}
     with tempfile.TemporaryDirectory(prefix="thole-test.") as work:
         report = os.path.join(work, "report.json")
         begun = time.monotonic()
@@ -37,7 +40,7 @@ def _run_gtest(path, environment):
             done = subprocess.run(
                 [path, f"--gtest_output=json:{report}"],
                 cwd=work,
-                env={**os.environ, **(environment or {}), "TMPDIR": work},
+                env={**os.environ, **(environment or {}), **more, "TMPDIR": work},
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
                 text=True,
@@ -82,7 +85,8 @@ def _gtest_skip_text(case, group, output):
     begun = output.find(f"[ RUN      ] {group}.{case['name']}\n")
     ended = output.find("[  SKIPPED ]", begun)
     text = output[begun:ended] if 0 <= begun < ended else ""
-    return text[text.find("needs ") :].strip() if "needs " in text else "no reason given"
+    lines = [line for line in text.splitlines()[1:] if line.strip() and not line.endswith(": Skipped")]
+    return " ".join(lines).strip() or "no reason given"
 
 
 def run_pytest(suite, folder, python, environment=None):

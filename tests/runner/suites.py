@@ -11,6 +11,11 @@ from results import FAILED, PASSED, SKIPPED
 ROOT = os.path.realpath(os.path.join(os.path.dirname(__file__), "..", ".."))
 
 
+# Test vectors of others lie beside the checkout, where there are any.
+if "THOLE_DATA" not in os.environ and os.path.isdir(os.path.join(ROOT, "../shared/data")):
+    os.environ["THOLE_DATA"] = os.path.realpath(os.path.join(ROOT, "../shared/data"))
+
+
 class Context:
     """Where things are, and what has been built already."""
 
@@ -47,6 +52,7 @@ class Context:
             "PYTHONPATH": os.path.join(ROOT, "sdk/python"),
             "PYTHONDONTWRITEBYTECODE": "1",
             "JAX_PLATFORMS": "cpu",
+            **({"THOLE_TEST_HUGE": "1"} if self.long else {}),
         }
 
     def tests(self, preset, pattern):
@@ -102,24 +108,35 @@ def _sanitized(preset):
 
 
 def fuzz(suite, context):
-    if not context.build(suite, "clang", "fuzz_tests"):
+    names = sorted(os.path.splitext(os.path.basename(p))[0] for p in glob.glob(os.path.join(ROOT, "tests/fuzz/*.cc")))
+    if not context.build(suite, "clang", *(f"fuzz_{name}" for name in names)):
         return
-    programs = context.tests("clang", "fuzz_*")
-    if not programs:
-        suite.add("fuzz targets", FAILED, "there are none")
     seconds = 3600 if context.long else 15
-    for program in programs:
-        name = os.path.basename(program)
-        corpus = os.path.join(ROOT, "tests/fuzz/corpus", name.removeprefix("fuzz_"))
+    for name in names:
+        corpus = [os.path.join(ROOT, folder) for folder in ("tests/files/good", "tests/files/bad", f"tests/fuzz/corpus/{name}")]
         kept = os.path.join(context.build_root, "fuzz", name)
         os.makedirs(kept, exist_ok=True)
-        command = [program, f"-max_total_time={seconds}", "-timeout=10", "-rss_limit_mb=2048", "-print_final_stats=1",
-                   f"-artifact_prefix={kept}/", kept] + ([corpus] if os.path.isdir(corpus) else [])
+        command = [os.path.join(context.folder("clang"), f"tests/fuzz/fuzz_{name}"), f"-max_total_time={seconds}",
+                   "-timeout=10", "-rss_limit_mb=2048", "-max_len=65536", "-print_final_stats=1",
+                   f"-artifact_prefix={kept}/found-", kept, *(folder for folder in corpus if os.path.isdir(folder))]
         done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False,
                               cwd=kept, stdin=subprocess.DEVNULL)
         runs = [line.split(":")[-1].strip() for line in done.stderr.splitlines() if "number_of_executed_units" in line]
-        print(f"    {name}: {''.join(runs) or '?'} inputs in {seconds} s", flush=True)
-        suite.add(name, PASSED if done.returncode == 0 else FAILED, last_lines(done.stderr, 40))
+        print(f"    {name}: {''.join(runs) or 'no'} inputs in {seconds} s", flush=True)
+        suite.add(f"fuzz {name}", PASSED if done.returncode == 0 else FAILED, last_lines(done.stderr, 40))
+
+
+def replay(suite, context):
+    """The corpora, once, in whatever build: what was found before is not found again."""
+    names = sorted(os.path.splitext(os.path.basename(p))[0] for p in glob.glob(os.path.join(ROOT, "tests/fuzz/*.cc")))
+    if not context.build(suite, "release"):
+        return
+    for name in names:
+        folders = [os.path.join(ROOT, folder) for folder in ("tests/files/good", "tests/files/bad", f"tests/fuzz/corpus/{name}")]
+        program = os.path.join(context.folder("release"), f"tests/fuzz/replay_{name}")
+        done = subprocess.run([program, *(f for f in folders if os.path.isdir(f))], capture_output=True, text=True,
+                              errors="replace", check=False)
+        suite.add(f"replay {name}", PASSED if done.returncode == 0 else FAILED, last_lines(done.stdout + done.stderr))
 
 
 def lint(suite, context):
@@ -145,6 +162,7 @@ ALL = {
     "unit": (unit, True, "each folder of sdk/src by itself"),
     "contract": (contract, True, "the rules of the contract, through the library"),
     "abi": (_python_suite("tests/abi"), True, "headers, layouts, symbols and the recorded baseline"),
+    "replay": (replay, True, "each parser's corpus once"),
     "python": (_python_suite("tests/python", "tests/peer"), True, "the Python package, and the second reader"),
     "figures": (figures, True, "the figures of the boundary"),
     "local": (_python_suite("tests/hosts/local"), False, "the thole command and the local platform"),
