@@ -132,4 +132,4 @@ def join_ranks(rank, ranks, address):
     jax.config.update("jax_enable_preemption_service", False)  # it would take SIGTERM for itself
     if ranks > 1:
         # A rank that fails does not wait five minutes for the others, which wait for it.
-        jax.distributed.initialize(address, ranks, rank, shutdown_timeout_seconds=5)
+        jax.distributed.initialize(address, ranks, rank, shutdown_timeout_seconds=15)
