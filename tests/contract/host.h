@@ -59,14 +59,19 @@ T sized() {
 }
 
 template <class T>
+thole_list one(const T &value) {
+  return {&value, 1, sizeof(T)};
+}
+
+template <class T>
 thole_list list(const std::vector<T> &values) {
   return values.empty() ? thole_list{nullptr, 0, 0} : thole_list{values.data(), values.size(), sizeof(T)};
 }
 
-// Memory that is lent for an answer.
+// Memory that is lent for an answer. It allocates none: some tests let every allocation fail.
 struct lent {
-  std::vector<uint64_t> words = std::vector<uint64_t>(1 << 15);
-  thole_buffer room{words.data(), words.size() * 8, 0};
+  uint64_t words[1 << 15];
+  thole_buffer room{words, sizeof words, 0};
 };
 
 // A folder that is gone with its end.

@@ -88,9 +88,9 @@ struct outcome {
 
 // Fails the first, second, third, ... allocation of `run` until it needs none that fails.
 template <class F>
-outcome starve(const std::string &name, bool permanently, bool only_memory, F run) {
+outcome starve(const std::string &name, bool permanently, bool only_memory, F run, long stride = 1) {
   outcome o;
-  for (long n = 0; n < 20000; ++n) {
+  for (long n = 0; n < 200000; n += stride) {
     thole_status status = sized<thole_status>();
     for_good = permanently;
     countdown = n;
@@ -103,7 +103,8 @@ outcome starve(const std::string &name, bool permanently, bool only_memory, F ru
       ++o.done_all_the_same;
     } else {
       ++o.told;
-      if (only_memory) {
+      // What the system refused for want of memory may keep its own reason, with the errno that says so.
+      if (only_memory && status.os_errno != ENOMEM) {
         EXPECT_STREQ(status.reason, "OutOfMemory") << name << ", allocation " << n << ": " << status.message;
       }
     }
@@ -123,6 +124,7 @@ class memory : public testing::TestWithParam<bool> {
 
 TEST_P(memory, is_out_at_every_allocation_of_core_and_gang) {
   outcome all;
+  int reopened = 0;
   for (auto group : {core_slots, gang_slots}) {
     for (const auto &one : group(w)) {
       if (one.name == "core.close" || one.name == "core.key_new") continue;
@@ -140,17 +142,28 @@ TEST_P(memory, is_out_at_every_allocation_of_core_and_gang) {
       });
       all.points += o.points;
       all.told += o.told;
-      EXPECT_EQ(one.call({w.core, {}, {}}, &status), usual) << one.name << " works again: " << status.message;
+      thole_code again = one.call({w.core, {}, {}}, &status);
+      // A change that lost its memory half way says that only a new core will do.
+      if (again == THOLE_EXHAUSTED && std::strstr(status.message, "open the core again") != nullptr) {
+        root()->core->close(w.core, nullptr);
+        w.open();
+        ++reopened;
+        again = one.call({w.core, {}, {}}, &status);
+      }
+      EXPECT_EQ(again, usual) << one.name << " works again: " << status.message;
       root()->gang->release(w.core, w.request.gang, nullptr);
     }
   }
-  printf("%ld points, %ld of them told\n", all.points, all.told);
+  printf("%ld points, %ld of them told, %d cores opened again\n", all.points, all.told, reopened);
   EXPECT_GT(all.told, 50);
 }
 
 TEST_P(memory, is_out_at_every_allocation_of_the_drafts) {
   long points = 0;
   for (const auto &one : draft_slots(w)) {
+    // Job files are held in a JSON library whose destructors allocate, and end the process if they cannot: see
+    // docs/rules/abi.md.
+    if (one.name.rfind("job.", 0) == 0) continue;
     const thole_code usual = one.call({w.core, {}, {}}, nullptr);
     points += starve(one.name, GetParam(), usual == THOLE_OK, [&](thole_status *s) {
                 return one.call({w.core, {}, {}}, s);
@@ -195,10 +208,15 @@ TEST_P(memory, is_out_at_every_allocation_of_a_checkpoint) {
     if (code == THOLE_OK) code = t->retire(w.core, &w.store, 1, nullptr, s);
     return code;
   };
+  allocations = 0;
+  counting = true;
   ASSERT_EQ(save_and_read(nullptr), THOLE_OK);
+  counting = false;
+  // Each try writes and syncs files: by default some of the points, evenly; all of them with THOLE_TEST_LONG.
+  const long stride = getenv("THOLE_TEST_LONG") != nullptr ? 1 : std::max(1L, allocations.load() / 60);
   // libcrypto answers an allocation that failed with an error of its own, so the reason may be another one.
-  const outcome o = starve("save and read", GetParam(), false, save_and_read);
-  printf("%ld points, %ld of them told\n", o.points, o.told);
+  const outcome o = starve("save and read", GetParam(), false, save_and_read, stride);
+  printf("%ld of %ld points, %ld of them told\n", o.points, allocations.load(), o.told);
   thole_status status = sized<thole_status>();
   EXPECT_EQ(save_and_read(&status), THOLE_OK) << status.message;
 }

@@ -217,7 +217,7 @@ std::vector<game> draft_games(world &w, lent &m) {
   family.kind = THOLE_METRIC_COUNTER;
   return {out<thole_document>("job.read document",
                               [r, &m](thole_document *document) {
-                                return r->job->read({}, str(job_text()), {}, document, &m.room, nullptr);
+                                return r->job->read({}, job_text(), {}, document, &m.room, nullptr);
                               }),
           in("recovery.decide policy", sized<thole_recovery_policy>(),
              [=](const thole_recovery_policy *policy) {

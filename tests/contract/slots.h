@@ -19,11 +19,6 @@ struct slot {
   std::function<thole_code(const handles &, thole_status *)> call;
 };
 
-inline thole_plan *any_plan() {
-  static thole_plan plan = sized<thole_plan>();
-  return &plan;
-}
-
 inline std::vector<slot> core_slots(world &w) {
   const auto *t = root()->core;
   return {
@@ -171,10 +166,11 @@ inline std::vector<slot> checkpoint_slots(world &w) {
   };
 }
 
-inline const char *job_text() {
-  return "apiVersion: thole.dev/v1alpha1\nkind: TrainingJob\nmetadata: {name: digits}\n"
-         "spec:\n  roles:\n  - name: trainer\n    members: 2\n    command: [python3, train.py]\n"
-         "    vgpu: {memory: 10Gi, share: 0.25}\n";
+inline thole_str job_text() {
+  return THOLE_STR(
+      "apiVersion: thole.dev/v1alpha1\nkind: TrainingJob\nmetadata: {name: digits}\n"
+      "spec:\n  roles:\n  - name: trainer\n    members: 2\n    command: [python3, train.py]\n"
+      "    vgpu: {memory: 10Gi, share: 0.25}\n");
 }
 
 inline std::vector<slot> draft_slots(world &w) {
@@ -188,7 +184,7 @@ inline std::vector<slot> draft_slots(world &w) {
        [=](const handles &h, thole_status *s) {
          auto document = sized<thole_document>();
          lent memory;
-         return job->read(h.core, str(job_text()), {}, &document, &memory.room, s);
+         return job->read(h.core, job_text(), {}, &document, &memory.room, s);
        }},
       {"job.gang", true,
        [=](const handles &h, thole_status *s) {
@@ -223,11 +219,10 @@ inline std::vector<slot> draft_slots(world &w) {
          grant.share_milli = 250;
          grant.memory_mib = 10240;
          grant.flags = THOLE_GPU_SIMULATED;
-         const std::vector<thole_grant> grants{grant};
          auto placement = sized<thole_placement>();
          placement.ranks = 1;
          placement.node = THOLE_STR("n0");
-         placement.grants = list(grants);
+         placement.grants = host::one(grant);
          auto member = sized<thole_member>();
          member.gang = {1, 2};
          member.attempt = member.generation = 1;
@@ -272,8 +267,7 @@ inline std::vector<slot> draft_slots(world &w) {
          incident.kind = THOLE_INCIDENT_SIGNAL;
          incident.code = 9;
          incident.attempt = 1;
-         const std::vector<thole_incident> history{incident};
-         const thole_list l = list(history);
+         const thole_list l = host::one(incident);
          const auto policy = sized<thole_recovery_policy>();
          auto decision = sized<thole_decision>();
          lent memory;
