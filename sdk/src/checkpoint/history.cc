@@ -30,21 +30,18 @@ uint64_t attempt_of(id128 run, uint64_t step, id128 checkpoint, uint64_t most) {
   return 0;
 }
 
-// What the clear headers say; believed only where the folder's name follows from it.
+// What the clear headers say, the manifest's or a part's; believed only where the folder's name follows from it.
 result<> look_at(target &t, candidate &c) {
-  THOLE_LET(const auto manifest_file, t.files->open(c.folder + "/" + std::string(manifest_name)));
-  c.has_manifest = manifest_file != nullptr;
-  std::optional<header> h;
-  if (c.has_manifest) {
-    auto peeked = peek_header(*t.files, c.folder + "/" + std::string(manifest_name));
-    if (peeked) h = *peeked;
-  } else {
-    THOLE_LET(const auto names, t.files->list(c.folder));
-    for (const store_entry &e : names)
-      if (parse_part_name(e.name) && !h)
-        if (auto peeked = peek_header(*t.files, c.folder + "/" + e.name); peeked) h = *peeked;
+  THOLE_LET(const auto names, t.files->list(c.folder));
+  for (const store_entry &e : names) {
+    const bool is_manifest = e.name == manifest_name;
+    c.has_manifest = c.has_manifest || is_manifest;
+    if (c.attempt != 0 || (!is_manifest && !parse_part_name(e.name))) continue;
+    const auto h = peek_header(*t.files, c.folder + "/" + e.name);
+    if (!h || !*h || checkpoint_id(t.run, (*h)->attempt, c.step) != c.checkpoint) continue;
+    c.attempt = (*h)->attempt;
+    c.parts = (*h)->parts;
   }
-  if (h && checkpoint_id(t.run, h->attempt, c.step) == c.checkpoint) c.attempt = h->attempt, c.parts = h->parts;
   return {};
 }
 

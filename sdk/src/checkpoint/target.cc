@@ -65,7 +65,9 @@ result<std::optional<key_tree>> open_run_keys(target &t) {
   return std::optional<key_tree>(std::move(keys));
 }
 
-result<key_tree> make_run_keys(target &t) {
+namespace {
+
+result<key_tree> find_or_make_run_keys(target &t) {
   for (;;) {
     THOLE_LET(auto there, open_run_keys(t));
     if (there) return std::move(*there);
@@ -80,6 +82,15 @@ result<key_tree> make_run_keys(target &t) {
               put_slot(t, run_slots(t), {slot_level::run, t.run, {}, wrapped.kind, std::move(wrapped.bytes)}, keys));
     if (first) return keys;
   }
+}
+
+}  // namespace
+
+result<key_tree> make_run_keys(target &t) {
+  THOLE_LET(key_tree keys, find_or_make_run_keys(t));
+  // Before anything is authenticated under it: a record that outlived its key would be a forgery for ever.
+  THOLE_TRY(t.files->sync_folder(t.folder()));
+  return keys;
 }
 
 result<key_tree> checkpoint_keys(target &t, const key_tree &run_keys, const std::string &folder, id128 checkpoint,

@@ -20,7 +20,7 @@ result<> make_run_folder(target &t);
 
 // The run's key. Empty optional: nothing was ever saved there.
 result<std::optional<key_tree>> open_run_keys(target &t);
-// The same; made if there is none. The run's folder is not synced after.
+// The same; made if there is none, and durable.
 result<key_tree> make_run_keys(target &t);
 
 // The key of one checkpoint; made if `create`, else it must be there.

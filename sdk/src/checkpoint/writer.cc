@@ -60,9 +60,8 @@ result<> writer::open_part() {
     if (!made) return tl::unexpected(made.error());
     content_ = std::move(*made);
   }
-  THOLE_LET(const std::string temporary, temporary_name(path));
-  THOLE_LET(file_, container_writer::create(files, temporary, head_of(file_kind::part, save_.part), keys_));
-  temporary_ = temporary;
+  THOLE_LET(temporary_, temporary_name(path));
+  THOLE_LET(file_, container_writer::create(files, temporary_, head_of(file_kind::part, save_.part), keys_));
   return {};
 }
 

@@ -23,17 +23,17 @@ std::string why(const result<T> &r) {
 }
 #define ASSERT_OK(expression)                                \
   do {                                                       \
-    auto &&ok_ = (expression);                                 \
+    auto &&ok_ = (expression);                               \
     ASSERT_TRUE(ok_) << ::thole::checkpoint::test::why(ok_); \
   } while (false)
 #define EXPECT_OK(expression)                                \
   do {                                                       \
-    auto &&ok_ = (expression);                                 \
+    auto &&ok_ = (expression);                               \
     EXPECT_TRUE(ok_) << ::thole::checkpoint::test::why(ok_); \
   } while (false)
 #define EXPECT_WHY(expression, expected)                                                \
   do {                                                                                  \
-    auto &&r_ = (expression);                                                             \
+    auto &&r_ = (expression);                                                           \
     ASSERT_FALSE(r_);                                                                   \
     EXPECT_EQ(name_of(r_.error().why), name_of(reason::expected)) << r_.error().text(); \
   } while (false)
