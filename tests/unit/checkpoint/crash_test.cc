@@ -79,6 +79,12 @@ std::string judge(disk &d, const promise &p) {
     auto older = writer::begin(in_memory(d), {p.attempt - 1, 99, 0, 1, 16});
     if (older || older.error().why != reason::AttemptFenced) return "a fence that was answered is gone";
   }
+  // A rank that the crash spared can begin again what was interrupted: no half-written key stands in its way.
+  for (const auto &[attempt, step] : {std::pair<uint64_t, uint64_t>{1, 10}, {1, 20}, {2, 30}}) {
+    auto again = writer::begin(in_memory(d), {attempt, step, 0, 2, 16});
+    if (!again && again.error().why != reason::PartExists && again.error().why != reason::AttemptFenced)
+      return "a part cannot be begun again: " + why(again);
+  }
   // What comes next works.
   target next = in_memory(d);
   if (auto f = fence(next, 3); !f) return "the next attempt cannot begin: " + why(f);
