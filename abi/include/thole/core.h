@@ -90,7 +90,8 @@ typedef struct thole_core_api {
 
   /* Opens a core. With options->state it replays the journal, so that the ledger is what it was before a crash.
    * Owns: *core belongs to the caller, who gives it to close. options may be NULL, and are copied.
-   * Fails: StateNotPrivate, StateNewer, StateUnwritable, JournalDamaged, MetricsFileBad; *core is then {0}. */
+   * Fails: StateNotPrivate, StateNewer, StateUnwritable, JournalDamaged, MetricsFileBad, MetricsFileTaken (another process
+   * writes there), StoreFull; *core is then {0}. */
   thole_code (*open)(const thole_core_options *options, thole_core *core, thole_status *status);
 
   /* Ends a core: stops its plugins (each has 2 s; one that does not return is left behind, its code stays mapped),

@@ -367,9 +367,7 @@ constexpr thole_checkpoint_api table = {
 
 }  // namespace
 
-const thole_checkpoint_api *checkpoint_table() noexcept {
-  return &table;
-}
+constinit const thole_checkpoint_api checkpoint_table = table;
 
 thole_code key_new(thole_core core, thole_str path, thole_status *status) {
   return with_core(core, status, [&](instance &) -> result<> {

@@ -80,8 +80,6 @@ constexpr thole_core_api table = {sizeof(thole_core_api), open, close, load, plu
 
 }  // namespace
 
-const thole_core_api *core_table() noexcept {
-  return &table;
-}
+constinit const thole_core_api core_table = table;
 
 }  // namespace thole

@@ -53,8 +53,6 @@ constexpr thole_device_api table = {sizeof(thole_device_api), list};
 
 }  // namespace
 
-const thole_device_api *device_table() noexcept {
-  return &table;
-}
+constinit const thole_device_api device_table = table;
 
 }  // namespace thole

@@ -11,31 +11,16 @@
 namespace thole {
 namespace {
 
-// Built at compile time but for the tables, which are constants of other files: each call stores the same values, so
-// there is no initialisation order, no lock and no guard variable.
-const thole_root *stable() noexcept {
-  static constinit thole_root root{};
-  root.struct_size = sizeof(thole_root);
-  root.abi_major = THOLE_ABI_MAJOR;
-  root.abi_minor = THOLE_ABI_MINOR;
-  root.version = THOLE_STR(THOLE_VERSION);
-  root.core = core_table();
-  root.gang = gang_table();
-  root.checkpoint = checkpoint_table();
-  return &root;
-}
+constexpr thole_str version = {THOLE_VERSION, sizeof(THOLE_VERSION) - 1};
+
+constinit const thole_root stable = {
+    sizeof(thole_root), THOLE_ABI_MAJOR, THOLE_ABI_MINOR, version, &core_table, &gang_table,
+    &checkpoint_table,  nullptr,         nullptr,         nullptr, nullptr,     nullptr};
 
 // A draft's layout may change with any minor: only a host of exactly this minor knows it.
-const thole_root *with_drafts() noexcept {
-  static constinit thole_root root{};
-  root = *stable();
-  root.job = job_table();
-  root.device = device_table();
-  root.partition = partition_table();
-  root.metrics = metrics_table();
-  root.recovery = recovery_table();
-  return &root;
-}
+constinit const thole_root with_drafts = {sizeof(thole_root), THOLE_ABI_MAJOR,  THOLE_ABI_MINOR,   version,
+                                          &core_table,        &gang_table,      &checkpoint_table, &job_table,
+                                          &device_table,      &partition_table, &metrics_table,    &recovery_table};
 
 }  // namespace
 }  // namespace thole
@@ -50,5 +35,5 @@ extern "C" THOLE_EXPORT const thole_root *thole_entry_v1(uint32_t abi_major, uin
     report(refusal.value(), status);
     return nullptr;
   }
-  return abi_minor == THOLE_ABI_MINOR ? with_drafts() : stable();
+  return abi_minor == THOLE_ABI_MINOR ? &with_drafts : &stable;
 }

@@ -354,8 +354,6 @@ constexpr thole_gang_api table = {sizeof(thole_gang_api),
 
 }  // namespace
 
-const thole_gang_api *gang_table() noexcept {
-  return &table;
-}
+constinit const thole_gang_api gang_table = table;
 
 }  // namespace thole

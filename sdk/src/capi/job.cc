@@ -302,7 +302,5 @@ constexpr thole_job_api table = {sizeof(thole_job_api), job_read, job_gang, job_
 
 }  // namespace
 
-const thole_job_api *job_table() noexcept {
-  return &table;
-}
+constinit const thole_job_api job_table = table;
 }  // namespace thole

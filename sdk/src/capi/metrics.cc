@@ -86,8 +86,6 @@ constexpr thole_metrics_api table = {sizeof(thole_metrics_api), define, bind, co
 
 }  // namespace
 
-const thole_metrics_api *metrics_table() noexcept {
-  return &table;
-}
+constinit const thole_metrics_api metrics_table = table;
 
 }  // namespace thole

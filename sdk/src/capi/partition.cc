@@ -102,8 +102,6 @@ constexpr thole_partition_api table = {sizeof(thole_partition_api), assign, read
 
 }  // namespace
 
-const thole_partition_api *partition_table() noexcept {
-  return &table;
-}
+constinit const thole_partition_api partition_table = table;
 
 }  // namespace thole

@@ -51,8 +51,6 @@ constexpr thole_recovery_api table = {sizeof(thole_recovery_api), decide};
 
 }  // namespace
 
-const thole_recovery_api *recovery_table() noexcept {
-  return &table;
-}
+constinit const thole_recovery_api recovery_table = table;
 
 }  // namespace thole
