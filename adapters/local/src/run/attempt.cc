@@ -123,7 +123,10 @@ result<> attempt::prepare() {
   rank_socket::events events;
   events.message = [this](int c, const json &message) { on_message(c, message); };
   events.closed = [this](int c) {
-    if (rank_view *r = rank_of(c)) r->connection = 0;
+    rank_view *r = rank_of(c);
+    if (r == nullptr) return;
+    r->connection = 0;
+    if (r->closed_batch == 0) r->closed_batch = loop_.batch();
   };
   THOLE_LET(socket_, rank_socket::open(loop_, plan_.runtime + "/ranks", std::move(events)));
   THOLE_LET(const uint16_t port, free_port());

@@ -43,13 +43,29 @@ const rank_view *first_rank_of(const attempt_view &a, const member_process &m) {
   return first;
 }
 
+// A dying process closes its connections well before its parent is told: its peers may complain in between. What came
+// first is the end of its connection to us.
+uint64_t end_batch(const attempt_view &a, const member_process &m) {
+  uint64_t batch = m.batch;
+  for (const rank_view &r : a.ranks)
+    if (&a.members[r.member] == &m && r.closed_batch != 0) batch = std::min(batch, r.closed_batch);
+  return batch;
+}
+
+// Whether somebody who went silent no later than `batch` has yet to end: then it is too early to name the first.
+bool is_dying(const attempt_view &a, uint64_t batch) {
+  return std::any_of(a.ranks.begin(), a.ranks.end(), [&](const rank_view &r) {
+    return r.closed_batch != 0 && r.closed_batch <= batch && !a.members[r.member].exited;
+  });
+}
+
 std::optional<sign> first_sign(const attempt_view &a) {
   std::optional<sign> first;
   const auto consider = [&](const sign &s) {
     if (!first || std::pair(s.batch, s.rank_of) < std::pair(first->batch, first->rank_of)) first = s;
   };
   for (const member_process &m : a.members)
-    if (m.exited && m.failed()) consider({m.batch, suspicion_of(m.status), &m, first_rank_of(a, m)});
+    if (m.exited && m.failed()) consider({end_batch(a, m), suspicion_of(m.status), &m, first_rank_of(a, m)});
   for (const rank_view &r : a.ranks)
     if (r.failure) consider({r.failure->batch, told, &a.members[r.member], &r});
   return first;
@@ -101,7 +117,7 @@ std::optional<incident_state> find_failure(const attempt_view &a, bool memory_wa
   i.at_step = s->rank->step;
   i.kind = "exit";
   i.code = 1;
-  *settled = s->member->exited;
+  *settled = s->member->exited && !is_dying(a, s->batch);
   describe_exit(*s->member, memory_was_out, i);
   if (const auto &f = s->rank->failure) {
     i.message = f->type + ": " + f->message + (f->place.empty() ? "" : " (" + f->place + ")");

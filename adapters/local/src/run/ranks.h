@@ -26,6 +26,7 @@ struct rank_view {
   std::size_t member = 0;  // index
   int connection = 0;      // 0: it has not come, or has gone
   bool joined = false;
+  uint64_t closed_batch = 0;  // when its connection ended; 0: it has not
   int pid = 0;
   int64_t alive_ns = 0;     // last word of any kind
   uint64_t step = 0;        // train steps done, by its own word
