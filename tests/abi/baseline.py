@@ -8,6 +8,7 @@ import platform
 import re
 import subprocess
 import tempfile
+import xml.etree.ElementTree as xml
 from pathlib import Path
 
 from toolbox import INCLUDE, ROOT, headers, model, run
@@ -25,20 +26,68 @@ def recorded():
 
 
 def read_abi(library):
-    """What libabigail reads, without a path of this machine."""
-    done = run("abidw", "--no-comp-dir-path", "--no-corpus-path", "--no-show-locs", library)
-    if done.returncode != 0:
-        raise RuntimeError(f"abidw: {done.stderr}")
-    # It joins a unit's name to the folder of the build, whatever its options say.
-    return re.sub(r" path='[^']*?((?:sdk/src/)?[^'/]*)'", r" path='\1'", done.stdout)
+    """What libabigail reads of the entry and of all that its answer leads to, without a path of this machine."""
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder, "all.abixml")
+        done = run("abidw", "--no-comp-dir-path", "--no-corpus-path", "--no-show-locs", "--no-elf-needed", "--out-file", out,
+                   library)
+        if done.returncode != 0:
+            raise RuntimeError(f"abidw: {done.stderr}")
+        return prune(xml.parse(out).getroot())
+
+
+def prune(corpus):
+    """The part of a corpus that the entry's types lead to. A C++ library's debug information has ten thousand other types; and
+    where a table is only declared in the unit of the entry, its definition is in another."""
+    by_id, defined = {}, {}
+    for e in corpus.iter():
+        if e.get("id"):
+            by_id.setdefault(e.get("id"), e)
+        if e.tag == "class-decl" and e.get("is-declaration-only") != "yes" and len(e):
+            defined.setdefault(e.get("name"), e)
+    entry = next((e for e in corpus.iter("function-decl") if e.get("name") == "thole_entry_v1"), None)
+    if entry is None:  # built without -g, or no library of ours
+        return "<abi-corpus />\n"
+    unit, numbers, held = xml.Element("abi-instr", {"address-size": "64", "path": "thole", "language": "LANG_C11"}), {}, []
+
+    def number(identifier):
+        e = by_id[identifier]
+        if e.tag == "class-decl":
+            e = defined.get(e.get("name"), e)
+        if e.get("id") not in numbers:
+            numbers[e.get("id")] = f"type-{len(numbers) + 1}"
+            held.append(renumber(e))
+        return numbers[e.get("id")]
+
+    def renumber(e):
+        attributes = {k: v for k, v in e.attrib.items() if k in KEPT}
+        if e.get("id"):
+            attributes["id"] = numbers.setdefault(e.get("id"), f"type-{len(numbers) + 1}")
+        if e.get("type-id"):
+            attributes["type-id"] = number(e.get("type-id"))
+        copy = xml.Element(e.tag, attributes)
+        copy.extend(renumber(child) for child in e if child.tag != "member-function" and child.tag != "member-type")
+        return copy
+
+    function = renumber(entry)
+    unit.extend([*held, function])
+    whole = xml.Element("abi-corpus", {k: corpus.get(k) for k in ("version", "architecture", "soname") if corpus.get(k)})
+    whole.extend([corpus.find("elf-function-symbols"), unit])
+    xml.indent(whole)
+    return xml.tostring(whole, encoding="unicode") + "\n"
+
+
+KEPT = ("name", "size-in-bits", "alignment-in-bits", "is-struct", "visibility", "binding", "access", "layout-offset-in-bits",
+        "dimensions", "length", "const", "volatile", "value", "is-anonymous", "kind", "static", "mangled-name", "elf-symbol-id",
+        "type", "is-defined", "is-variadic", "is-declaration-only")
 
 
 def missing_types(abi):
     """Structs of the contract that a baseline does not hold in full: it would not notice a change of them."""
     held = set()
-    for found in re.finditer(r"<class-decl name='(thole_\w+)'([^>]*)>", abi):
-        if "is-declaration-only='yes'" not in found.group(2) and not found.group(0).endswith("/>"):
-            held.add(found.group(1))
+    for e in xml.fromstring(abi).iter("class-decl"):
+        if e.get("is-declaration-only") != "yes" and len(e):
+            held.add(e.get("name"))
     reachable = reachable_structs(model())
     return sorted(reachable - held)
 
@@ -68,7 +117,13 @@ def _names(value):
 
 def differences(library, baseline=None):
     """abidiff's report of a library against the recorded baseline; empty if there is none."""
-    done = run("abidiff", "--no-show-locs", "--drop-private-types", "--no-default-suppression", baseline or recorded(), library)
+    with tempfile.TemporaryDirectory() as folder:
+        now = Path(folder, "now.abixml")
+        abi = read_abi(library)
+        if missing := missing_types(abi):
+            raise RuntimeError(f"{library} does not show {', '.join(missing)}: was it built with -g?")
+        now.write_text(abi)
+        done = run("abidiff", "--no-show-locs", "--no-default-suppression", baseline or recorded(), now)
     if done.returncode & 3:
         raise RuntimeError(f"abidiff: {done.stdout}{done.stderr}")
     return done.stdout if done.returncode else ""
@@ -79,8 +134,8 @@ def witness(where, include=INCLUDE):
     source = Path(where, "witness.c")
     source.write_text(
         "#define THOLE_ENABLE_DRAFT\n" + "".join(f"#include <{name}>\n" for name in headers(include))
-        + "const thole_root *thole_entry_v1(uint32_t major, uint32_t minor, thole_status *status) {\n"
-        "  (void)major; (void)minor; (void)status;\n  return 0;\n}\n")
+        + "const thole_root *thole_entry_v1(uint32_t abi_major, uint32_t abi_minor, thole_status *status) {\n"
+        "  (void)abi_major; (void)abi_minor; (void)status;\n  return 0;\n}\n")
     library = Path(where, "libthole.so.0")
     subprocess.run(["gcc", "-g", "-shared", "-fPIC", "-std=c11", f"-I{include}",
                     "-Wl,-soname,libthole.so.0", source.name, "-o", str(library)], check=True, cwd=where)
@@ -132,7 +187,7 @@ def write(library, why=None):
     abi = read_abi(library)
     if missing := missing_types(abi):
         raise SystemExit(f"rebaseline: {library} does not show {', '.join(missing)}: was it built with -g?")
-    if re.search(r"='/", abi):
+    if re.search(r'="/', abi):
         raise SystemExit("rebaseline: the baseline would hold a path of this machine")
     now = layout(model())
     broken = breaks(recorded_layout(), now) if (folder() / "layout.json").exists() else []

@@ -33,7 +33,7 @@ def test_the_baseline_holds_every_type():
 
 
 def test_the_baseline_names_no_machine():
-    assert not re.search(r"='/", baseline.recorded().read_text())
+    assert not re.search(r'="/', baseline.recorded().read_text())
 
 
 def test_a_library_without_types_is_refused(tmp_path):
