@@ -63,7 +63,7 @@ result<> make_private_folder(const std::string &path) {
   const fs::path parent = fs::path(path).parent_path();
   if (!parent.empty() && !fs::exists(parent, bad)) THOLE_TRY(make_private_folder(parent.string()));
   if (::mkdir(path.c_str(), 0700) != 0 && errno != EEXIST)
-    return fail_errno(reason::StateUnwritable, errno, "cannot make the folder {}", path);
+    return fail_errno(reason::StateUnwritable, errno, "cannot make the folder {}; choose another with --state", path);
   struct stat s {};
   if (::stat(path.c_str(), &s) != 0)
     return fail_errno(reason::StateUnwritable, errno, "cannot use the folder {}", path);

@@ -10,6 +10,7 @@
 #include "base/text.h"
 #include "cli/options.h"
 #include "core/library.h"
+#include "process/launch.h"
 
 namespace thole::local {
 namespace {
@@ -66,6 +67,7 @@ int run(int argc, char **argv) {
 int main(int argc, char **argv) {
   // Writing to a rank or a reader that is gone is an error to look at, not the end of this process.
   std::signal(SIGPIPE, SIG_IGN);
+  thole::local::keep_files_private();
   try {
     return thole::local::run(argc, argv);
   } catch (const std::exception &e) {

@@ -17,6 +17,8 @@
 namespace thole::local {
 namespace {
 
+mode_t umask_of_user = 022;
+
 struct exec_failure {
   int os_errno;
   int at_folder;  // chdir failed, not execve
@@ -34,6 +36,7 @@ struct exec_failure {
   standard.sa_handler = SIG_DFL;
   for (int s = 1; s < NSIG; ++s) ::sigaction(s, &standard, nullptr);
   ::sigprocmask(SIG_SETMASK, &none, nullptr);
+  ::umask(umask_of_user);
   if (::dup2(input, 0) < 0 || ::dup2(output, 1) < 0 || ::dup2(output, 2) < 0) ::_exit(127);
   char word = 0;
   ssize_t n = 0;
@@ -79,6 +82,10 @@ result<> check_program(const std::string &path) {
 }
 
 }  // namespace
+
+void keep_files_private() {
+  umask_of_user = ::umask(077);
+}
 
 result<std::string> find_program(const std::string &name, const std::string &search_path, const std::string &folder) {
   if (name.find('/') != std::string::npos) {

@@ -11,6 +11,9 @@
 
 namespace thole::local {
 
+// This process writes files that only its owner may read; what it starts writes as its user is used to.
+void keep_files_private();
+
 struct launch_request {
   std::string program;                 // path, already found
   std::vector<std::string> arguments;  // argv, with argv[0]

@@ -32,14 +32,15 @@ suspicion suspicion_of(int status) {
   return WTERMSIG(status) == SIGABRT ? aborted : killed;
 }
 
+// Of a launcher's ranks the one that told of a failure first, else the one that went silent first, else the lowest.
 const rank_view *first_rank_of(const attempt_view &a, const member_process &m) {
-  // Of a launcher's ranks the one that told of a failure, else the first.
+  const auto order = [](const rank_view &r) {
+    return std::tuple(r.failure ? r.failure->batch : UINT64_MAX,
+                      r.closed_batch != 0 && !r.reported ? r.closed_batch : UINT64_MAX, r.rank);
+  };
   const rank_view *first = nullptr;
   for (const rank_view &r : a.ranks)
-    if (&a.members[r.member] == &m) {
-      if (r.failure && (first == nullptr || !first->failure || r.failure->batch < first->failure->batch)) first = &r;
-      if (first == nullptr) first = &r;
-    }
+    if (&a.members[r.member] == &m && (first == nullptr || order(r) < order(*first))) first = &r;
   return first;
 }
 
