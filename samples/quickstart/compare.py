@@ -21,7 +21,7 @@ def main():
         ("attempts", lambda j: j["attempts"]),
         ("steps run", lambda j: j["steps"]["run"]),
         ("checkpoints", lambda j: j["checkpointsCommitted"]),
-        ("accuracy", lambda j: j["result"]["accuracy"]),
+        ("accuracy", lambda j: f"{j['result']['accuracy']:.4f}"),
         ("seconds", lambda j: f"{j['seconds']:.1f}"),
     ):
         print(f"{title:14}{value(unbroken):>14}{value(killed):>14}")
