@@ -2,6 +2,7 @@
 
 #include <elf.h>
 #include <thole/plugin.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <array>
@@ -114,6 +115,7 @@ class image {
   parsed<uint64_t> gnu_symbols(uint64_t table) const;
   parsed<uint64_t> count_symbols() const;
   parsed<> read_texts(elf_facts &facts) const;
+  bool is_code(const Elf64_Sym &symbol) const noexcept;
   parsed<> read_symbols(elf_facts &facts) const;
   parsed<> read_section_symbols(elf_facts &facts) const;
 
@@ -123,6 +125,13 @@ class image {
   Elf64_Phdr dynamic_segment_{};
   dynamic_entries dynamic_;
 };
+
+// The linker maps whole pages, in the order of the headers: where two segments share one, what the program sees there
+// is the later one's, and not what is read here.
+bool apart(const Elf64_Phdr &before, const Elf64_Phdr &after) noexcept {
+  const auto page = static_cast<uint64_t>(::sysconf(_SC_PAGESIZE));
+  return after.p_vaddr / page > (before.p_vaddr + before.p_memsz - (before.p_memsz > 0)) / page;
+}
 
 parsed<> image::read_segments(elf_facts &facts) {
   header_ = *at<Elf64_Ehdr>(0);
@@ -136,9 +145,7 @@ parsed<> image::read_segments(elf_facts &facts) {
       if (p->p_offset > bytes_.size() || p->p_filesz > bytes_.size() - p->p_offset || p->p_filesz > p->p_memsz ||
           p->p_vaddr + p->p_memsz < p->p_vaddr)
         return bad("a segment");
-      // The linker maps them in this order; where two overlap, what it sees would not be what is read here.
-      if (!segments_.empty() && p->p_vaddr < segments_.back().p_vaddr + segments_.back().p_memsz)
-        return bad("the order of its segments");
+      if (!segments_.empty() && !apart(segments_.back(), *p)) return bad("the order of its segments");
       segments_.push_back(*p);
     } else if (p->p_type == PT_DYNAMIC) {
       if (dynamic_segment_.p_type == PT_DYNAMIC) return bad("its second dynamic section");
@@ -215,9 +222,13 @@ parsed<uint64_t> image::gnu_symbols(uint64_t table) const {
   const uint64_t chains = buckets + uint64_t{h->buckets} * 4;
   if (chains < table || !offset_of(buckets, uint64_t{h->buckets} * 4)) return bad("its hash table");
   uint64_t last = 0;
-  for (uint64_t i = 0; i < h->buckets; ++i)
-    last = std::max<uint64_t>(last, at_address<uint32_t>(buckets + i * 4).value_or(0));
-  if (last < h->first) return uint64_t{h->first};
+  for (uint64_t i = 0; i < h->buckets; ++i) {
+    const uint64_t begin = at_address<uint32_t>(buckets + i * 4).value_or(0);
+    // The linker would read such a chain from before the chains, and reach symbols that are not counted here.
+    if (begin != 0 && begin < h->first) return bad("its hash table");
+    last = std::max(last, begin);
+  }
+  if (last == 0) return uint64_t{h->first};
   for (; last < bytes_.size() / sizeof(Elf64_Sym); ++last) {
     const auto chain = at_address<uint32_t>(chains + (last - h->first) * 4);
     if (!chain) return bad("its hash table");
@@ -258,6 +269,15 @@ bool is_unwinder(std::string_view name) noexcept {
   return name == "_Unwind_RaiseException" || name == "_Unwind_Resume" || name == "_Unwind_Find_FDE";
 }
 
+// A function, in a segment that may be executed: what is not would crash the host when it is called.
+bool image::is_code(const Elf64_Sym &symbol) const noexcept {
+  const unsigned type = ELF64_ST_TYPE(symbol.st_info);
+  if (type != STT_FUNC || symbol.st_shndx == SHN_ABS || symbol.st_shndx == SHN_UNDEF) return false;
+  return std::any_of(segments_.begin(), segments_.end(), [&](const Elf64_Phdr &s) {
+    return (s.p_flags & PF_X) != 0 && symbol.st_value >= s.p_vaddr && symbol.st_value - s.p_vaddr < s.p_filesz;
+  });
+}
+
 parsed<> image::read_symbols(elf_facts &facts) const {
   const auto count = count_symbols();
   if (!count) return tl::unexpected(count.error());
@@ -277,13 +297,14 @@ parsed<> image::read_symbols(elf_facts &facts) const {
       imports_unwind |= name->starts_with("_Unwind_");
       imports_phdr |= *name == "dl_iterate_phdr";
       if (*name == "_dl_find_object") facts.unwinder = std::string(*name);
-      continue;
+      // dlsym hands out one that has a value all the same.
+      if (symbol.st_value == 0) continue;
     }
     if (is_unwinder(*name)) facts.unwinder = std::string(*name);
     if (bind == STB_LOCAL || visibility == STV_HIDDEN || visibility == STV_INTERNAL) continue;
     if (bind == STB_GNU_UNIQUE) facts.unique_symbol = true;
     ++facts.exports;
-    if (*name == THOLE_PLUGIN_ENTRY_SYMBOL) facts.exports_entry = true;
+    if (*name == THOLE_PLUGIN_ENTRY_SYMBOL) facts.exports_entry = is_code(symbol);
     else if (facts.other_exports.size() < most_reported) facts.other_exports.emplace_back(*name);
   }
   if (facts.unwinder.empty() && imports_phdr && !imports_unwind) facts.unwinder = "dl_iterate_phdr";
@@ -377,7 +398,7 @@ result<> check_elf(const elf_facts &facts, const std::string &name) {
                 "with -fno-gnu-unique and hide it",
                 name, facts.other_exports.empty() ? THOLE_PLUGIN_ENTRY_SYMBOL : facts.other_exports.front());
   if (!facts.exports_entry)
-    return fail(reason::PluginSymbolMissing, "{} does not export {}: mark it with THOLE_EXPORT", name,
+    return fail(reason::PluginSymbolMissing, "{} does not export the function {}: mark it with THOLE_EXPORT", name,
                 THOLE_PLUGIN_ENTRY_SYMBOL);
   if (facts.exports != 1)
     return fail(reason::PluginSymbolExtra,

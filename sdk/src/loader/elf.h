@@ -18,13 +18,13 @@ namespace thole::loader {
 struct elf_facts {
   uint64_t exports = 0;                    // symbols that dlsym would find
   std::vector<std::string> other_exports;  // the first of them that are not the entry
-  bool exports_entry = false;
-  bool unique_symbol = false;     // STB_GNU_UNIQUE: shared with every other copy in the process
-  bool static_tls = false;        // DF_STATIC_TLS: room for it may be gone when a process is already running
-  bool executable_stack = false;  // loading it would make every stack of the process executable
-  bool executable = false;        // a position-independent program, which cannot be loaded
-  std::string search_path;        // RPATH, RUNPATH, a filter, or a needed library by path: bytes that no digest covers
-  std::string unwinder;           // the symbol that gives it away
+  bool exports_entry = false;              // and it is code
+  bool unique_symbol = false;              // STB_GNU_UNIQUE: shared with every other copy in the process
+  bool static_tls = false;                 // DF_STATIC_TLS: room for it may be gone when a process is already running
+  bool executable_stack = false;           // loading it would make every stack of the process executable
+  bool executable = false;                 // a position-independent program, which cannot be loaded
+  std::string search_path;  // RPATH, RUNPATH, a filter, or a needed library by path: bytes that no digest covers
+  std::string unwinder;     // the symbol that gives it away
 };
 
 // Fails: PluginNotElf, PluginOtherMachine.

@@ -93,6 +93,10 @@ result<thole_plugin_entry_v1_fn> map_library(const trusted_file &file, const std
   auto m = std::make_unique<mapped>();
   m->digest = digest;
   THOLE_TRY(load(m->library, path, name));
+  // The symbol table has it; a hash table that was tampered with may lead nowhere all the same.
+  if (!m->library.has(THOLE_PLUGIN_ENTRY_SYMBOL))
+    return fail(reason::PluginSymbolMissing, "the dynamic linker does not find {} in {}: build it again",
+                THOLE_PLUGIN_ENTRY_SYMBOL, name);
   m->entry = &m->library.get<std::remove_pointer_t<thole_plugin_entry_v1_fn>>(THOLE_PLUGIN_ENTRY_SYMBOL);
   m->next = all_mapped.load(std::memory_order_relaxed);
   while (!all_mapped.compare_exchange_weak(m->next, m.get(), std::memory_order_release)) {

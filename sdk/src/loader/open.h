@@ -18,7 +18,8 @@ namespace thole::loader {
 // only if nobody but root can change it.
 //
 // The library's constructors run here: everything that can refuse it comes before. `digest` is that of the bytes;
-// `name` is for the sentence and for debuggers (/proc/PID/maps shows "memfd:NAME"). Fails: PluginLoadFailed.
+// `name` is for the sentence and for debuggers (/proc/PID/maps shows "memfd:NAME"). Fails: PluginLoadFailed,
+// PluginSymbolMissing.
 result<thole_plugin_entry_v1_fn> map_library(const trusted_file &file, const std::string &digest,
                                              const std::string &name);
 
