@@ -20,5 +20,9 @@ install(FILES ${PROJECT_BINARY_DIR}/thole-config.cmake ${PROJECT_BINARY_DIR}/tho
   DESTINATION ${thole_package})
 # From where the file lies back to the prefix, so that a tree can be moved (lib may be lib/x86_64-linux-gnu).
 file(RELATIVE_PATH thole_up /${CMAKE_INSTALL_LIBDIR}/pkgconfig /)
+# The contract's version, for the manifests of plugins that are built without CMake.
+file(STRINGS ${PROJECT_SOURCE_DIR}/abi/include/thole/base.h thole_versions REGEX "^#define THOLE_ABI_(MAJOR|MINOR) ")
+string(REGEX REPLACE "[^0-9;]" "" thole_versions "${thole_versions}")
+list(JOIN thole_versions . thole_contract)
 configure_file(${thole_cmake}/thole.pc.in ${PROJECT_BINARY_DIR}/thole.pc @ONLY)
 install(FILES ${PROJECT_BINARY_DIR}/thole.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
