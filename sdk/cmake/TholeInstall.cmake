@@ -26,3 +26,7 @@ string(REGEX REPLACE "[^0-9;]" "" thole_versions "${thole_versions}")
 list(JOIN thole_versions . thole_contract)
 configure_file(${thole_cmake}/thole.pc.in ${PROJECT_BINARY_DIR}/thole.pc @ONLY)
 install(FILES ${PROJECT_BINARY_DIR}/thole.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
+
+# What is installed names no folder of the machine that built it, not even for debuggers (sdk/setup/build maps the rest).
+set_property(SOURCE ${PROJECT_SOURCE_DIR}/sdk/src/base/yaml.cc TARGET_DIRECTORY thole_base
+  APPEND PROPERTY COMPILE_OPTIONS -ffile-prefix-map=${THOLE_STATIC}=static)
