@@ -26,7 +26,8 @@ constexpr uint32_t most_open = 256;
 // Calls on one writer or reader wait for each other.
 template <class T>
 struct locked {
-  explicit locked(std::unique_ptr<T> t) noexcept : object(std::move(t)) {}
+  locked(thole_core of, std::unique_ptr<T> t) noexcept : core(of.v), object(std::move(t)) {}
+  uint64_t core;
   std::mutex lock;
   std::unique_ptr<T> object;
 };
@@ -116,7 +117,7 @@ thole_code begin(thole_core core, const thole_store *store, const thole_save *gi
       return fail(reason::OverBound, "save.parts is {}; {} are the most", s.parts, THOLE_MAX_PARTS);
     if (s.part >= s.parts) return fail(reason::ArgumentBad, "save.part is {} of {} parts", s.part, s.parts);
     THOLE_LET(auto opened, ckpt::writer::begin(std::move(t), {s.attempt, s.step, s.part, s.parts}));
-    THOLE_LET(writer->v, writers.open(std::make_unique<locked<ckpt::writer>>(std::move(opened))));
+    THOLE_LET(writer->v, writers.open(std::make_unique<locked<ckpt::writer>>(core, std::move(opened))));
     return {};
   });
 }
@@ -189,7 +190,7 @@ thole_code open(thole_core core, const thole_store *store, const thole_which *wh
     THOLE_LET(ckpt::target t, take_target(store, true));
     THOLE_LET(const ckpt::which w, take_which(which));
     THOLE_LET(auto opened, ckpt::reader::open(std::move(t), w));
-    THOLE_LET(reader->v, readers.open(std::make_unique<locked<ckpt::reader>>(std::move(opened))));
+    THOLE_LET(reader->v, readers.open(std::make_unique<locked<ckpt::reader>>(core, std::move(opened))));
     return {};
   });
 }
@@ -366,6 +367,11 @@ constexpr thole_checkpoint_api table = {
     sizeof(thole_checkpoint_api), fence, begin, put, seal, end, open, describe, get, close, list, verify, retire};
 
 }  // namespace
+
+void end_handles_of(thole_core core) noexcept {
+  writers.close_where([&](const auto &w) { return w.core == core.v; });
+  readers.close_where([&](const auto &r) { return r.core == core.v; });
+}
 
 constinit const thole_checkpoint_api checkpoint_table = table;
 

@@ -48,6 +48,7 @@ thole_code open(const thole_core_options *given, thole_core *core, thole_status 
 thole_code close(thole_core core, thole_status *status) {
   return guard(status, [&]() -> result<> {
     THOLE_LET(std::unique_ptr<instance> last, cores.close(core.v));
+    end_handles_of(core);
     return last->plugins->stop(std::chrono::seconds(2));
   });
 }

@@ -106,8 +106,26 @@ class handle_table {
     s.object = nullptr;
     // A pin that comes and goes on a stale handle meanwhile adds and takes away as much.
     s.word.fetch_add(one_generation - one_pin - closing, std::memory_order_acq_rel);
+    s.process.store(0, std::memory_order_relaxed);  // nobody enters before the next open has set its object
     s.taken.store(0, std::memory_order_release);
     return object;
+  }
+
+  // Closes every object of this process for which `belongs(T &)` holds.
+  template <class F>
+  void close_where(F &&belongs) noexcept {
+    for (uint32_t i = 0; i < Slots; ++i) {
+      slot &s = slots_[i];
+      if (s.taken.load(std::memory_order_acquire) != fork::generation()) continue;
+      const uint64_t v = s.word.load(std::memory_order_relaxed) / one_generation << 32 | uint64_t{Kind} << 24 | i;
+      bool found = false;
+      {
+        reason why{};
+        const pin p = enter(v, &why);
+        found = p.slot_ != nullptr && p.slot_->object != nullptr && belongs(*p);
+      }
+      if (found) static_cast<void>(close(v));
+    }
   }
 
   static bool entered(const pin &p) noexcept { return p.slot_ != nullptr; }

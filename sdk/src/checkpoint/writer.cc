@@ -67,7 +67,12 @@ result<> writer::open_part() {
 
 writer::~writer() {
   file_.reset();
-  if (!temporary_.empty()) static_cast<void>(target_.files->remove(temporary_));
+  if (temporary_.empty()) return;
+  try {
+    static_cast<void>(target_.files->remove(temporary_));
+  } catch (...) {
+    // Memory is out, and a destructor has nobody to tell: retire removes what is left of dead writers.
+  }
 }
 
 header writer::head_of(file_kind kind, uint32_t part) const {
