@@ -106,7 +106,8 @@ typedef struct thole_role {
   uint32_t min_members;      /* fewer are no gang; 0 means `members`. Between the two the plan takes as many as fit */
   uint32_t ranks_per_member; /* 0 means 1 */
   thole_device_kind device_kind;
-  uint32_t devices;          /* a member's; 0 exactly if device_kind is THOLE_KIND_NONE */
+  uint32_t devices;          /* a member's; 0 exactly if device_kind is THOLE_KIND_NONE. A rank uses one device, and a
+                              * process sees a GPU once, so vGPUs of one member lie on different GPUs */
   uint32_t vgpu_share_milli; /* thousandths of a GPU's compute, 1..1000; 0 claims none */
   uint64_t vgpu_memory_mib;  /* cap of each vGPU */
   thole_str mig_profile;
@@ -143,7 +144,7 @@ typedef struct thole_grant {
 typedef struct thole_placement {
   uint64_t struct_size; /* sized */
   uint32_t role;        /* index in the request */
-  uint32_t member;      /* index in the role: 0, 1, ... without holes */
+  uint32_t member;      /* index in the role: 0, 1, ... without holes, but for adopted members (THOLE_RESERVE_ADOPT) */
   uint32_t first_rank;  /* global; ranks are dense, in the order of roles and members */
   uint32_t ranks;
   thole_str node;
@@ -270,7 +271,8 @@ typedef struct thole_gang_api {
    * the host's own database. It is checked against the request and the present state. The same gang with the same
    * placements again, also after confirm, is THOLE_OK and changes at most the expiry of a reservation.
    * With THOLE_RESERVE_ADOPT the platform says what is running, after a restart: it is held as confirmed, whatever the
-   * present state says of room, health or cordons; request gives the roles' sizes and may hold fewer members than min. A GPU
+   * present state says of room, health or cordons; request gives the roles' sizes, and the plan may hold fewer members
+   * than min, and none for indices whose members have died; their ranks are not given to others. A GPU
    * that is then held twice has no room and the flag THOLE_GPU_OVERCOMMITTED in usage.
    * Fails: THOLE_CONFLICT (PlanStale: something has taken a place since), THOLE_EXISTS (GangExists: other placements are
    * held; release them first), THOLE_INVALID (PlanBad: it does not satisfy the request, or names an unknown node or GPU). */

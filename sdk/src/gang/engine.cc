@@ -58,6 +58,7 @@ result<> engine::commit(const change &what) {
 }
 
 void engine::compact() {
+  state_.settle();
   const std::string snapshot = encode_snapshot(state_);
   compact_next_ = 4 * snapshot.size();
   if (journal_->size() <= compact_next_) return;
@@ -71,7 +72,7 @@ result<> engine::set_levels(std::vector<std::string> levels) {
   THOLE_TRY(model::check_levels(levels));
   return changing([&]() -> result<> {
     if (state_.levels() == levels && (state_.levels_are_set() || levels.empty())) return {};
-    if (state_.levels_are_set() || state_.nodes() > 0)
+    if (state_.levels_are_set() || state_.nodes_there() > 0)
       return fail(reason::LevelsDiffer, "the levels are {}: name the same ones, or start with a new ledger",
                   state_.levels().empty() ? "none" : fmt::format("{}", fmt::join(state_.levels(), ", ")));
     return commit(levels_named{std::move(levels)});
@@ -110,8 +111,8 @@ result<> engine::set_nodes(std::vector<model::node> nodes) {
     });
     const auto fresh = std::count_if(nodes.begin(), nodes.end(),
                                      [&](const model::node &n) { return state_.find_node(n.name) == ledger::no_node; });
-    if (state_.nodes() + static_cast<uint64_t>(fresh) > THOLE_MAX_NODES)
-      return fail(reason::OverBound, "there would be {} nodes; {} are the most", state_.nodes() + fresh,
+    if (state_.nodes_there() + static_cast<uint64_t>(fresh) > THOLE_MAX_NODES)
+      return fail(reason::OverBound, "there would be {} nodes; {} are the most", state_.nodes_there() + fresh,
                   THOLE_MAX_NODES);
     return nodes.empty() ? result<>{} : commit(nodes_described{std::move(nodes)});
   });
@@ -119,6 +120,7 @@ result<> engine::set_nodes(std::vector<model::node> nodes) {
 
 result<> engine::remove_node(std::string_view name) {
   return changing([&]() -> result<> {
+    if (journal_) state_.settle();  // its record names the node by where it stands
     const uint32_t node = state_.find_node(name);
     return node == ledger::no_node || state_.known(node).leaving ? result<>{} : commit(node_removed{node});
   });
@@ -231,6 +233,7 @@ gang_plan engine::describe(id128 gang, const holding &h) const {
 
 result<gang_plan> engine::plan(const gang_request &request, int64_t now_ns) {
   return reading([&]() -> result<gang_plan> {
+    state_.settle();
     THOLE_LET(const wanted what, compile(request));
     if (live(request.gang, now_ns) != nullptr)
       return fail(reason::GangExists, "gang {} holds something already: release it, or use another id",
@@ -240,22 +243,22 @@ result<gang_plan> engine::plan(const gang_request &request, int64_t now_ns) {
     search s(state_, memory_, what);
     const verdict v = s.run();
     if (v == verdict::yes) return describe(request.gang, number(what, s.result()));
-    const explanation why = gang::explain(state_, memory_, what, request, v);
+    const explanation why = gang::explain({state_, memory_, empty_}, what, request, v, detail::sentence);
     return fail(why.why, "{}", why.message);
   });
 }
 
 result<explanation> engine::explain(const gang_request &request, int64_t now_ns) {
   return reading([&]() -> result<explanation> {
+    state_.settle();
     THOLE_LET(const wanted what, compile(request));
     const attempt trial(state_);
     give_back_expired(now_ns);
     search s(state_, memory_, what);
     const verdict v = s.run();
-    if (v != verdict::yes) return gang::explain(state_, memory_, what, request, v);
+    if (v != verdict::yes) return gang::explain({state_, memory_, empty_}, what, request, v, detail::all);
     explanation yes;
     yes.fits = true;
-    yes.largest_hole_mib = largest_hole(state_);
     return yes;
   });
 }
@@ -289,6 +292,7 @@ result<> engine::release(id128 gang) {
 
 result<std::vector<gang_plan>> engine::gangs(id128 gang, std::string_view node, int64_t now_ns) {
   return reading([&]() -> result<std::vector<gang_plan>> {
+    state_.settle();
     std::vector<gang_plan> out;
     const uint32_t at = state_.find_node(node);
     const auto wanted = [&](const holding &h) {
@@ -312,13 +316,15 @@ result<std::vector<gang_plan>> engine::gangs(id128 gang, std::string_view node, 
 
 result<usage> engine::usage(std::string_view node, int64_t now_ns) {
   return reading([&]() -> result<gang::usage> {
+    state_.settle();
     gang::usage out{state_.revision(), state_.digest(now_ns), {}};
     const attempt trial(state_);
     give_back_expired(now_ns);
     const names &words = state_.words();
+    const uint32_t only = state_.find_node(node);
     for (uint32_t n = 0; n < state_.nodes(); ++n) {
+      if (!node.empty() && n != only) continue;
       const model::machine &m = state_.at(n);
-      if (!node.empty() && words.text(m.name) != node) continue;
       for (uint32_t i = 0; i < m.gpus.size(); ++i) {
         const model::gpu &g = m.gpus[i];
         const bool full = g.overcommitted() || g.wholes > 0;

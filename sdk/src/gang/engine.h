@@ -94,6 +94,7 @@ class engine {
   std::mutex mutex_;
   ledger state_;
   fit_memory memory_;
+  empty_twin empty_;
   std::optional<journal> journal_;
   const journal::hold *held_ = nullptr;  // valid while changing() runs
   std::optional<error> broken_;          // why the journal can no longer be followed

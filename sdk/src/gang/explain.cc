@@ -14,14 +14,6 @@ using model::gpu;
 using model::machine;
 using model::member_want;
 
-uint64_t largest_hole(const ledger &state) {
-  int64_t most = 0;
-  for (uint32_t n = 0; n < state.nodes(); ++n)
-    if (state.at(n).open())
-      for (const gpu &g : state.at(n).gpus) most = std::max(most, g.hole_mib());
-  return static_cast<uint64_t>(most);
-}
-
 namespace {
 
 std::string member_text(const model::role &r) {
@@ -79,16 +71,16 @@ std::string_view lacks(const machine &m, const member_want &w) {
 
 class explainer {
  public:
-  explainer(ledger &state, fit_memory &memory, const wanted &what, const model::gang_request &request)
-      : state_(state), memory_(memory), what_(what), request_(request) {}
+  explainer(scene on, const wanted &what, const model::gang_request &request, detail wanted)
+      : state_(on.state), memory_(on.memory), empty_(on.empty), what_(what), request_(request), detail_(wanted) {}
 
   explanation run(verdict seen) {
-    out_.largest_hole_mib = largest_hole(state_);
+    out_.largest_hole_mib = memory_.largest_hole(state_);
     if (seen == verdict::unknown) return bound_reached();
     for (uint32_t r = 0; r < what_.roles.size(); ++r)
       if (never_fits(r)) return std::move(out_);
     if (larger_than_pool()) return std::move(out_);
-    tightest(reason::GangNoFitInCluster);
+    tightest(state_, memory_, reason::GangNoFitInCluster);
     if (out_.level != "cluster") out_.why = reason::GangNoFitInDomain;
     return std::move(out_);
   }
@@ -119,7 +111,7 @@ class explainer {
     std::string hint = "no node has all of that, even when nothing runs there; ask for less";
     if (w.devices > 0) device_hint(r, w, hint);
     out_.message = fmt::format("a member of role {} needs {}: {}", r.name, member_text(r), hint);
-    add_blockers(role);
+    add_blockers(state_, role);
     return true;
   }
 
@@ -153,11 +145,10 @@ class explainer {
   static std::string list(const std::set<std::string_view> &words) { return fmt::format("{}", fmt::join(words, ", ")); }
 
   bool larger_than_pool() {
-    const std::size_t mark = state_.mark();
-    for (const auto &[id, held] : state_.gangs()) state_.give_back(held);
-    const verdict empty = search(state_, memory_, what_).minima_fit(true, true);
-    if (empty == verdict::no && !closed_nodes_matter()) tightest(reason::GangLargerThanPool);
-    state_.rollback(mark);
+    empty_.nodes.be_empty_twin_of(state_);
+    const verdict empty = search(empty_.nodes, empty_.memory, what_).minima_fit(true, true);
+    if (empty == verdict::no && !closed_nodes_matter())
+      tightest(empty_.nodes, empty_.memory, reason::GangLargerThanPool);
     return out_.why == reason::GangLargerThanPool;
   }
 
@@ -165,39 +156,39 @@ class explainer {
   bool closed_nodes_matter() {
     for (const wanted_role &r : what_.roles)
       for (uint32_t n = 0; n < state_.nodes(); ++n)
-        if (capacity(state_.at(n), r.want) > fits(state_.at(n), r.want)) return true;
+        if (capacity(state_.at(n), r.want) > fits(empty_.nodes.at(n), r.want)) return true;
     return false;
   }
 
   // Sets level, domain, needed, available, role and the sentence for the first constraint that fails.
-  void tightest(reason why) {
-    search s(state_, memory_, what_);
+  void tightest(ledger &on, fit_memory &memory, reason why) {
+    search s(on, memory, what_);
     int level = model::cluster_level;
     search::partial best;
     out_.needed = 0;
     for (const wanted_role &r : what_.roles) out_.needed += r.least;
     if (s.minima_fit(false, false) == verdict::yes) {
       level = what_.widest;
-      if (s.minima_fit(true, false) == verdict::yes && role_alone(s, why)) return;
+      if (s.minima_fit(true, false) == verdict::yes && role_alone(on, s, why)) return;
     }
     best = s.best_partial(level);
-    say(why, level, best);
+    say(on, why, level, best);
   }
 
   // One role whose own domain is what fails.
-  bool role_alone(search &s, reason why) {
+  bool role_alone(const ledger &on, search &s, reason why) {
     for (std::size_t r = 0; r < what_.roles.size(); ++r) {
       if (what_.roles[r].widest == model::cluster_level || s.minima_fit_with(r) == verdict::yes) continue;
       const search::partial best = s.best_partial_of(r, what_.roles[r].widest);
       if (best.members >= what_.roles[r].least) continue;
       out_.needed = what_.roles[r].least;
-      say(why, what_.roles[r].widest, best);
+      say(on, why, what_.roles[r].widest, best);
       return true;
     }
     return false;
   }
 
-  void say(reason why, int level, const search::partial &best) {
+  void say(const ledger &on, reason why, int level, const search::partial &best) {
     const model::topology &tree = state_.topology();
     out_.why = why;
     out_.level = tree.level_name(level);
@@ -214,14 +205,15 @@ class explainer {
         "one GPU is {}",
         out_.needed, where, why == reason::GangLargerThanPool ? ", and nothing else ran" : "", which, out_.available,
         r.name, member_text(r), mib_text(out_.largest_hole_mib));
-    add_blockers(best.short_of);
+    add_blockers(on, best.short_of);
   }
 
-  void add_blockers(std::size_t role) {
+  void add_blockers(const ledger &on, std::size_t role) {
+    if (detail_ != detail::all) return;
     const member_want &w = what_.roles[role].want;
-    for (uint32_t n = 0; n < state_.nodes(); ++n) {
-      if (fits(state_.at(n), w) > 0) continue;
-      const std::string_view what = lacks(state_.at(n), w);
+    for (uint32_t n = 0; n < on.nodes(); ++n) {
+      if (fits(on.at(n), w) > 0) continue;
+      const std::string_view what = lacks(on.at(n), w);
       const auto it =
           std::find_if(out_.blockers.begin(), out_.blockers.end(), [&](const blocker &b) { return b.what == what; });
       if (it == out_.blockers.end()) out_.blockers.push_back({what, 1});
@@ -233,16 +225,17 @@ class explainer {
 
   ledger &state_;
   fit_memory &memory_;
+  empty_twin &empty_;
   const wanted &what_;
   const model::gang_request &request_;
+  detail detail_;
   explanation out_;
 };
 
 }  // namespace
 
-explanation explain(ledger &state, fit_memory &memory, const wanted &what, const model::gang_request &request,
-                    verdict seen) {
-  return explainer(state, memory, what, request).run(seen);
+explanation explain(scene on, const wanted &what, const model::gang_request &request, verdict seen, detail wanted) {
+  return explainer(on, what, request, wanted).run(seen);
 }
 
 }  // namespace thole::gang

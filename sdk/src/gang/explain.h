@@ -27,11 +27,22 @@ struct explanation {
   uint64_t largest_hole_mib = 0;
 };
 
-// The ledger is afterwards as it was before. `seen` is what search::run has answered for the same state: not yes.
-explanation explain(ledger &state, fit_memory &memory, const wanted &what, const model::gang_request &request,
-                    verdict seen);
+// The same nodes with nothing held, kept from one question to the next.
+struct empty_twin {
+  ledger nodes;
+  fit_memory memory;
+};
 
-// The most memory that one more vGPU could have on one GPU now.
-uint64_t largest_hole(const ledger &state);
+// What the answer is found on.
+struct scene {
+  ledger &state;
+  fit_memory &memory;
+  empty_twin &empty;
+};
+
+enum class detail { sentence, all };  // all: the blockers, too
+
+// The ledger is afterwards as it was before. `seen` is what search::run has answered for the same state: not yes.
+explanation explain(scene on, const wanted &what, const model::gang_request &request, verdict seen, detail wanted);
 
 }  // namespace thole::gang

@@ -2,6 +2,7 @@
 // the node has changed.
 #pragma once
 
+#include <algorithm>
 #include <map>
 #include <vector>
 
@@ -34,6 +35,23 @@ class fit_counts {
 
 class fit_memory {
  public:
+  // The most memory that one more vGPU could have on one GPU now.
+  uint64_t largest_hole(const ledger &state) {
+    holes_.resize(state.nodes());
+    int64_t most = 0;
+    for (uint32_t n = 0; n < state.nodes(); ++n) {
+      auto &[hole, seen] = holes_[n];
+      if (seen != state.stamp(n)) {
+        hole = 0;
+        seen = state.stamp(n);
+        if (state.at(n).open())
+          for (const model::gpu &g : state.at(n).gpus) hole = std::max(hole, g.hole_mib());
+      }
+      most = std::max(most, hole);
+    }
+    return static_cast<uint64_t>(most);
+  }
+
   // Valid until `most_kinds` others have been asked for: a gang has at most THOLE_MAX_ROLES.
   fit_counts &of(const model::member_want &want, uint32_t nodes) {
     auto it = kinds_.find(want);
@@ -55,6 +73,7 @@ class fit_memory {
     kinds_.erase(oldest);
   }
   std::map<model::member_want, fit_counts> kinds_;
+  std::vector<std::pair<int64_t, uint64_t>> holes_;  // of each node, and the stamp for which it is so
   uint64_t uses_ = 0;
 };
 

@@ -3,6 +3,10 @@
 // Two kinds of change. Tentative ones (place, hold, drop) go through an append-only undo log: a search takes a mark,
 // tries, and rolls back. Lasting ones (the apply_ functions) are what the journal's records say; they cannot fail,
 // because the engine has checked them before it wrote them down, and replay calls the very same functions.
+//
+// Nodes stand in the byte order of their names, which is what a plan's ties go by, and what the journal means by a
+// node's index. Platforms mirror their nodes one at a time, so the order is not kept at each change: after a node has
+// come or gone, settle() comes before whatever walks over nodes or looks at the topology.
 #pragma once
 
 #include <map>
@@ -46,20 +50,22 @@ struct holding {
   }
 };
 
-// What a node's platform has said of it, and the held devices that it says no more (by uuid). Nodes stand in the byte
-// order of their names.
+// What a node's platform has said of it, and the held devices that it says no more (by uuid).
 struct known_node {
   model::node spec;
-  std::vector<model::device> kept;  // after spec.devices in the machine; unhealthy
-  std::vector<uint32_t> uuids;      // name of each of the machine's GPUs
-  bool leaving = false;             // removed, but gangs hold something: forgotten with the last of them
-  uint32_t members = 0;             // that lie here, tentative ones not counted
+  std::vector<model::device> kept;               // after spec.devices in the machine; unhealthy
+  std::vector<uint32_t> uuids;                   // name of each of the machine's GPUs
+  bool leaving = false;                          // removed, but gangs hold something: forgotten with the last of them
+  bool gone = false;                             // forgotten: settle() takes its place away
+  std::vector<std::pair<id128, uint32_t>> here;  // members that lie here: gang, and index in holding.members
 };
 
 class ledger {
  public:
   // Forgets everything but the names that were given out.
   void reset();
+  // Brings the nodes and the topology into order. Indices of nodes are then others.
+  void settle();
 
   // --- what there is
   names &words() noexcept { return names_; }
@@ -68,6 +74,7 @@ class ledger {
   const std::vector<std::string> &levels() const noexcept { return levels_; }
   bool levels_are_set() const noexcept { return levels_set_; }
   uint32_t nodes() const noexcept { return static_cast<uint32_t>(machines_.size()); }
+  uint32_t nodes_there() const noexcept { return nodes() - gone_; }  // settled or not
   const model::machine &at(uint32_t node) const noexcept { return machines_[node]; }
   const known_node &known(uint32_t node) const noexcept { return known_[node]; }
   uint32_t find_node(std::string_view name) const;                   // no_node
@@ -96,7 +103,8 @@ class ledger {
   void apply_levels(std::vector<std::string> levels);
   void apply_nodes(const std::vector<model::node> &nodes);
   void apply_remove(uint32_t node);  // at once, or with the last gang there
-  void apply_reserve(id128 gang, holding what);
+  // Holds it, and drops reservations that have expired; `what` is written in the indices before they are.
+  void apply_reserve(id128 gang, holding what, std::span<const id128> dropped = {});
   void apply_confirm(id128 gang);
   void apply_drop(id128 gang);
   void apply_expiry(id128 gang, int64_t expires_ns);
@@ -104,6 +112,10 @@ class ledger {
 
   // The nodes of a snapshot.
   void restore_nodes(std::vector<known_node> nodes);
+
+  // Makes this the machines and the topology of `other`, which is settled, with nothing held: where one asks what would
+  // fit if nothing ran. Nothing else of this ledger may be used. What has not changed is not copied again.
+  void be_empty_twin_of(const ledger &other);
 
  private:
   struct change {
@@ -116,16 +128,17 @@ class ledger {
   };
 
   void append_node(known_node known);
-  void sort_nodes();
+  std::vector<uint32_t> order_by_name() const;
   void forget_node(uint32_t node);
+  void forget_unheld(std::span<const uint32_t> at);
   model::machine compile(const known_node &known);
   model::gpu compile(const model::device &d, uint32_t more_flags);
   void refit(std::span<const uint32_t> changed);
-  void put(const holding &what, bool take);
-  void forget_gone(const holding &dropped);
+  std::vector<uint32_t> erase(id128 gang);
   void rebuild_topology();
   void index_devices(uint32_t node);
   void touch(uint32_t node) noexcept { stamps_[node] = ++clock_; }
+  void touch_shape(uint32_t node) noexcept { shapes_[node] = stamps_[node] = ++clock_; }
 
   names names_;
   std::vector<std::string> levels_;
@@ -134,6 +147,12 @@ class ledger {
   std::vector<model::machine> machines_;
   std::vector<known_node> known_;
   std::vector<uint64_t> stamps_;
+  std::vector<uint64_t> shapes_;  // the same, of what there is
+  uint64_t topology_stamp_ = 0;
+  uint32_t in_order_ = 0;  // nodes before this one stand in order
+  uint32_t gone_ = 0;
+  bool order_is_old_ = false;
+  bool topology_is_old_ = false;
   std::vector<uint32_t> node_of_;  // by name id: index + 1
   std::vector<uint32_t> home_;     // by uuid's name id: index of the node + 1
   std::map<id128, holding> gangs_;

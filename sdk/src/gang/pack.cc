@@ -1,5 +1,7 @@
 #include "gang/pack.h"
 
+#include <algorithm>
+
 namespace thole::gang {
 
 using model::device_kind;
@@ -78,6 +80,16 @@ class mixture {
   std::vector<model::mig_placement> places_;
 };
 
+// Grants of GPU after GPU, dealt out to members in turn: no GPU has more of them than there are members, so none comes
+// to the same member twice.
+std::vector<grant> deal(const std::vector<grant> &grants, uint32_t members) {
+  std::vector<grant> out;
+  out.reserve(grants.size());
+  for (uint32_t m = 0; m < members; ++m)
+    for (std::size_t i = m; i < grants.size(); i += members) out.push_back(grants[i]);
+  return out;
+}
+
 }  // namespace
 
 verdict pack(const machine &node, std::span<const member_want> roles, std::span<const uint32_t> members, effort &budget,
@@ -85,7 +97,7 @@ verdict pack(const machine &node, std::span<const member_want> roles, std::span<
   int64_t cpu = 0, memory = 0;
   std::vector<device_want> wants;
   std::vector<std::size_t> role_of;
-  counts demand;
+  counts demand, most_each;
   for (std::size_t r = 0; r < roles.size(); ++r) {
     if (members[r] == 0) continue;
     if (!node.open()) return verdict::no;
@@ -95,6 +107,8 @@ verdict pack(const machine &node, std::span<const member_want> roles, std::span<
     wants.push_back(roles[r].device);
     role_of.push_back(r);
     demand.push_back(members[r] * roles[r].devices);
+    // Of one GPU each member takes one vGPU at most. As many as that can always be dealt out, see deal().
+    most_each.push_back(apart(roles[r]) ? members[r] : demand.back());
   }
   // A resource that nobody asks for does not stand in the way, even where more is held than there is now.
   if ((cpu > 0 && cpu > node.cpu_milli - node.used_cpu) || (memory > 0 && memory > node.memory_mib - node.used_memory))
@@ -104,7 +118,7 @@ verdict pack(const machine &node, std::span<const member_want> roles, std::span<
 
   cover split(
       static_cast<uint32_t>(node.gpus.size()), demand,
-      [&](uint32_t g, uint32_t t) { return slots(node.gpus[g], wants[t]); },
+      [&](uint32_t g, uint32_t t) { return std::min(slots(node.gpus[g], wants[t]), most_each[t]); },
       [&](uint32_t g, const counts &n) { return mixture(node.gpus[g], wants, budget).holds(n); }, budget);
   std::vector<counts> picks;
   const verdict v = split.run(picks);
@@ -123,6 +137,8 @@ verdict pack(const machine &node, std::span<const member_want> roles, std::span<
             grant_of(node.gpus[g], wants[t], g, mig ? m.places()[place++] : model::mig_placement{}));
       }
   }
+  for (std::size_t r = 0; r < roles.size(); ++r)
+    if (members[r] > 1 && apart(roles[r])) (*out)[r] = deal((*out)[r], members[r]);
   return v;
 }
 

@@ -199,10 +199,7 @@ void apply(ledger &to, const change &what, uint64_t revision) {
                  [&](const levels_named &c) { to.apply_levels(c.levels); },
                  [&](const nodes_described &c) { to.apply_nodes(c.nodes); },
                  [&](const node_removed &c) { to.apply_remove(c.node); },
-                 [&](const gang_reserved &c) {
-                   for (id128 id : c.dropped) to.apply_drop(id);
-                   to.apply_reserve(c.gang, c.what);
-                 },
+                 [&](const gang_reserved &c) { to.apply_reserve(c.gang, c.what, c.dropped); },
                  [&](const gang_was_confirmed &c) { to.apply_confirm(c.gang); },
                  [&](const expiry_set &c) { to.apply_expiry(c.gang, c.expires_ns); },
                  [&](const gang_dropped &c) { to.apply_drop(c.gang); },
@@ -252,8 +249,6 @@ result<change> read_change(const v1::JournalRecord &record, ledger &to) {
     case v1::JournalRecord::kReserve: {
       gang_reserved c;
       c.gang = get(record.reserve().gang().id());
-      // Device indices are those after what is dropped has gone: a device that is kept for one of these gangs only may
-      // leave with it, and it stands after all others.
       THOLE_LET(c.what, get(record.reserve().gang(), to));
       for (const v1::JournalId &id : record.reserve().dropped()) c.dropped.push_back(get(id));
       return c;
@@ -282,6 +277,8 @@ result<> replay(ledger &to, std::string_view bytes) {
   if (record.has_snapshot()) return restore(to, record.snapshot(), record.revision());
   if (record.revision() != to.revision() + 1)
     return fail(reason::JournalDamaged, "the journal goes from revision {} to {}", to.revision(), record.revision());
+  // Records name nodes by where they stand in order.
+  if (record.has_reserve() || record.change_case() == v1::JournalRecord::kRemoveNode) to.settle();
   THOLE_LET(const change what, read_change(record, to));
   apply(to, what, record.revision());
   return {};

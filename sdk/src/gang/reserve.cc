@@ -56,6 +56,9 @@ result<holding> engine::locate(const gang_plan &plan, const wanted &what, bool a
     const uint32_t node = state_.find_node(p.node);
     if (node == ledger::no_node) return fail(reason::PlanBad, "there is no node {}", p.node);
     const wanted_role &role = what.roles[p.role];
+    // The ranks of members that are dead are not given to others.
+    const bool same_role = !h.members.empty() && h.members.back().role == p.role;
+    h.ranks += (p.member - (same_role ? h.members.back().member + 1 : 0)) * role.ranks;
     h.members.push_back({p.role, p.member, h.ranks, role.ranks, node, static_cast<uint32_t>(h.grants.size()), p.grants,
                          role.want.cpu_milli, role.want.memory_mib});
     for (uint32_t i = 0; i < p.grants; ++i) {
@@ -106,6 +109,7 @@ result<> engine::reserve(const gang_request &request, const gang_plan &plan, con
   if (!terms.adopt && terms.expires_ns != 0 && terms.expires_ns <= terms.now_ns)
     return fail(reason::ArgumentBad, "expires_ns {} is not after now_ns {}", terms.expires_ns, terms.now_ns);
   return changing([&]() -> result<> {
+    state_.settle();
     THOLE_LET(const wanted what, compile(request));
     auto located = locate(plan, what, terms.adopt);
     if (const holding *own = live(request.gang, terms.now_ns)) {

@@ -60,10 +60,15 @@ void search::grow(target &t) {
   }
 }
 
+search::candidate search::widest_of(const std::vector<candidate> &rooms) {
+  candidate widest{0, 0};
+  for (const candidate &c : rooms)
+    if (c.room > widest.room) widest = c;
+  return widest;
+}
+
 uint64_t search::most_room(std::size_t role, int level) {
-  uint64_t most = 0;
-  for (const candidate &c : candidates(role, level, cluster_level, 0, 0)) most = std::max(most, c.room);
-  return most;
+  return widest_of(candidates(role, level, cluster_level, 0, 0)).room;
 }
 
 std::vector<search::candidate> search::candidates(std::size_t role, int level, int above_level, uint32_t above,
@@ -301,27 +306,49 @@ verdict search::minima_fit_with(std::size_t role) {
   return feasible(t);
 }
 
-search::partial search::best_partial(int level) {
+// What one domain takes, role by role; a role alone is counted, since nothing comes after it.
+search::partial search::partial_in(int level, uint32_t domain) {
   const model::topology &tree = state_.topology();
-  partial best;
-  for (uint32_t d = 0; d < tree.count(level); ++d) {
-    const std::size_t mark = state_.mark();
-    trying_.pieces.clear();
-    trying_.grants.clear();
-    partial here{0, d, what_.roles.size()};
-    for (std::size_t r = 0; r < what_.roles.size(); ++r) {
-      const int own = std::max(level, what_.roles[r].widest);
-      const auto rooms = candidates(r, own, level, d, 0);
-      const auto widest = std::max_element(rooms.begin(), rooms.end(),
-                                           [](const candidate &a, const candidate &b) { return a.room < b.room; });
-      const uint32_t least = what_.roles[r].least;
-      const uint32_t take = widest == rooms.end() ? 0 : static_cast<uint32_t>(std::min<uint64_t>(widest->room, least));
-      if (take > 0) fill(r, tree.members(own, widest->domain), take);
-      here.members += take;
-      if (take < least) here.short_of = std::min(here.short_of, r);
+  const std::size_t mark = state_.mark();
+  trying_.pieces.clear();
+  trying_.grants.clear();
+  partial here{0, domain, what_.roles.size()};
+  for (std::size_t r = 0; r < what_.roles.size(); ++r) {
+    const int own = std::max(level, what_.roles[r].widest);
+    const candidate widest = widest_of(candidates(r, own, level, domain, 0));
+    const uint32_t least = what_.roles[r].least;
+    const auto take = static_cast<uint32_t>(std::min<uint64_t>(widest.room, least));
+    if (take > 0 && r + 1 < what_.roles.size()) fill(r, tree.members(own, widest.domain), take);
+    here.members += take;
+    if (take < least) here.short_of = std::min(here.short_of, r);
+  }
+  state_.rollback(mark);
+  return here;
+}
+
+search::partial search::best_partial(int level) {
+  // What each domain takes if no role takes anything from another. Only those are tried that may be the best.
+  std::vector<candidate> bounds(state_.topology().count(level));
+  for (uint32_t d = 0; d < bounds.size(); ++d) bounds[d].domain = d;
+  for (std::size_t r = 0; r < what_.roles.size(); ++r) {
+    const int own = std::max(level, what_.roles[r].widest);
+    std::vector<uint64_t> most(bounds.size(), 0);
+    for (const candidate &c : candidates(r, own, cluster_level, 0, 0)) {
+      uint64_t &here = most[state_.topology().domain(level, state_.topology().members(own, c.domain).front())];
+      here = std::max(here, c.room);
     }
-    state_.rollback(mark);
-    if (d == 0 || here.members > best.members) best = here;
+    for (uint32_t d = 0; d < bounds.size(); ++d) bounds[d].room += std::min<uint64_t>(most[d], what_.roles[r].least);
+  }
+  std::stable_sort(bounds.begin(), bounds.end(),
+                   [](const candidate &a, const candidate &b) { return a.room > b.room; });
+  partial best{0, 0, 0};
+  bool first = true;
+  for (const candidate &c : bounds) {
+    if (!first && c.room < best.members) break;
+    const partial here = partial_in(level, c.domain);
+    if (first || here.members > best.members || (here.members == best.members && here.domain < best.domain))
+      best = here;
+    first = false;
   }
   if (best.short_of == what_.roles.size()) best.short_of = 0;
   return best;

@@ -99,7 +99,9 @@ class search {
     friend auto operator<=>(const candidate &, const candidate &) = default;
   };
   std::vector<candidate> candidates(std::size_t role, int level, int above_level, uint32_t above, uint64_t least);
+  static candidate widest_of(const std::vector<candidate> &rooms);  // the first of them
   uint64_t most_room(std::size_t role, int level);
+  partial partial_in(int level, uint32_t domain);
   void tighten(target &t);
   void grow(target &t);
 

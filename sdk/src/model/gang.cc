@@ -86,23 +86,37 @@ result<> check_grant(const named_grant &g, const role &r, const placement &p) {
   return {};
 }
 
+// A process sees a GPU once: two vGPUs of one member lie on two GPUs.
+result<> check_apart(std::span<const named_grant> grants, const role &r, const placement &p) {
+  std::set<std::string_view> uuids;
+  for (const named_grant &g : grants)
+    if (!uuids.insert(g.uuid).second)
+      return fail(reason::PlanBad, "member {} of role {} holds two vGPUs of {}", p.member, r.name, g.uuid);
+  return {};
+}
+
 }  // namespace
 
 result<> check(const gang_plan &plan, const gang_request &request, bool adopt) {
   if (plan.gang != request.gang) return fail(reason::PlanBad, "the plan is of another gang than the request");
-  std::vector<uint32_t> members(request.roles.size(), 0);
+  std::vector<uint32_t> members(request.roles.size(), 0), next(request.roles.size(), 0);
   std::size_t last = 0;
   for (const placement &p : plan.placements) {
     if (p.role >= request.roles.size() || p.role < last)
       return fail(reason::PlanBad, "placements are not in the order of roles and members");
     last = p.role;
     const role &r = request.roles[p.role];
-    if (p.member != members[p.role]++)
+    // Of what runs already some members may be dead, and leave holes.
+    if (adopt ? p.member < next[p.role] || p.member >= r.members : p.member != next[p.role])
       return fail(reason::PlanBad, "role {}: member {} is out of order", r.name, p.member);
+    next[p.role] = p.member + 1;
+    ++members[p.role];
     if (p.grants != r.devices)
       return fail(reason::PlanBad, "member {} of role {} holds {} devices, not {}", p.member, r.name, p.grants,
                   r.devices);
-    for (uint32_t i = 0; i < p.grants; ++i) THOLE_TRY(check_grant(plan.grants[p.first_grant + i], r, p));
+    const std::span grants = std::span(plan.grants).subspan(p.first_grant, p.grants);
+    for (const named_grant &g : grants) THOLE_TRY(check_grant(g, r, p));
+    if (!adopt && r.kind == device_kind::vgpu) THOLE_TRY(check_apart(grants, r, p));
   }
   if (plan.placements.empty()) return fail(reason::PlanBad, "the plan places nothing");
   for (std::size_t i = 0; i < members.size(); ++i)

@@ -34,6 +34,11 @@ struct member_want {
   friend auto operator<=>(const member_want &, const member_want &) = default;
 };
 
+// Whether a member's devices must lie on different GPUs: a process sees a GPU once, so two vGPUs of one are one to it.
+inline bool apart(const member_want &w) noexcept {
+  return w.device.kind == device_kind::vgpu && w.devices > 1;
+}
+
 // A node with what is held on it.
 struct machine {
   uint32_t name = 0;
@@ -45,6 +50,7 @@ struct machine {
   std::vector<gpu> gpus;
 
   bool open() const noexcept { return (flags & THOLE_NODE_CORDONED) == 0; }
+  void empty() noexcept;  // nothing is held there any more
 };
 
 // How many more members of a kind the node takes. Exact: each that is placed by place() takes away exactly one.

@@ -32,6 +32,11 @@ topology::topology(std::vector<std::string> levels, std::span<const std::vector<
     std::map<std::pair<uint32_t, std::string_view>, uint32_t> known;  // ids in the order of first nodes
     for (std::size_t n = 0; n < domains.size(); ++n) {
       const std::string &name = (*domains[n])[l];
+      // Neighbours by name are often neighbours in the rack, too.
+      if (n > 0 && above[n] == above[n - 1] && name == (*domains[n - 1])[l]) {
+        at.domain[n] = at.domain[n - 1];
+        continue;
+      }
       const auto [it, fresh] = known.try_emplace({above[n], name}, static_cast<uint32_t>(at.names.size()));
       if (fresh) at.names.push_back(l == 0 ? name : of_[l - 1].names[above[n]] + "/" + name);
       at.domain[n] = it->second;

@@ -93,8 +93,12 @@ class cluster {
       if ((b->what->flags & THOLE_NODE_CORDONED) != 0) return "cordoned";
       if (!room(*b, r)) return "cpu or memory";
       if (p.grants != r.devices) return "number of devices";
-      for (uint32_t i = 0; i < p.grants; ++i)
-        if (!take(*b, plan.grants[p.first_grant + i], r)) return "device";
+      std::set<std::string_view> vgpus;
+      for (uint32_t i = 0; i < p.grants; ++i) {
+        const auto &g = plan.grants[p.first_grant + i];
+        if (!take(*b, g, r)) return "device";
+        if (r.kind == device_kind::vgpu && !vgpus.insert(g.uuid).second) return "two vGPUs of one GPU";
+      }
     }
     return {};
   }
@@ -189,10 +193,13 @@ class cluster {
     return false;
   }
 
-  bool devices(std::size_t r, uint32_t m, std::size_t n, uint32_t d, cursor from) {
+  bool devices(std::size_t r, uint32_t m, std::size_t n, uint32_t d, cursor from, std::size_t first = 0) {
     const auto &role = request_->roles[r];
-    if (d == role.devices) return member(r, m + 1, static_cast<int>(n), from);
-    for (std::size_t c = from.card; c < boxes_[n].cards.size(); ++c) {
+    // Two vGPUs of one member lie on two cards. Members then go from left to right by their first cards only.
+    const bool apart = role.kind == device_kind::vgpu && role.devices > 1;
+    if (d == 0) first = from.card;
+    if (d == role.devices) return member(r, m + 1, static_cast<int>(n), apart ? cursor{first, -1} : from);
+    for (std::size_t c = from.card + (apart && d > 0 ? 1 : 0); c < boxes_[n].cards.size(); ++c) {
       const card before = boxes_[n].cards[c];
       int profile = 0, places = 1;
       if (role.kind == device_kind::mig) {
@@ -202,7 +209,7 @@ class cluster {
       }
       for (int p = c == from.card && role.kind == device_kind::mig ? from.place + 1 : 0; p < places; ++p) {
         if (!put(boxes_[n].cards[c], role, profile, p)) continue;
-        if (devices(r, m, n, d + 1, {c, p})) return true;
+        if (devices(r, m, n, d + 1, {c, p}, d == 0 ? c : first)) return true;
         boxes_[n].cards[c] = before;
       }
     }

@@ -114,7 +114,7 @@ gang_request random_request(dice &d, int levels, uint64_t id, bool small) {
     if (role.kind != device_kind::none && d.chance(22)) role.gpu_model = d.chance(70) ? "A" : "B";
     if (d.chance(45)) role.cpu_milli = 1000 * d.upto(4);
     if (d.chance(45)) role.memory_mib = 1000 * d.upto(4);
-    if (!small) role.topology = random_topology(d, levels, 25);
+    if (!small) role.topology = random_topology(d, levels, 34);
     out.roles.push_back(role);
   }
   if (!small) out.topology = random_topology(d, levels, 22);
