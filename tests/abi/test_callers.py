@@ -19,8 +19,9 @@ def tables():
 
 
 def call_of(service, slot):
-    """root->gang->plan(...), root.gang.plan, or through a name for the table: const auto &api = *root.gang; api.plan(...)"""
-    return re.compile(rf"\b(?:{service}|api|table)\b(?:\(\))?\s*(?:->|\.)\s*{slot}\b")
+    """root->gang->plan(...), root.gang.plan, or through a name for the table: const auto &api = *root.gang;
+    api.plan(...), (*device)->list(...)"""
+    return re.compile(rf"\b(?:{service}|api|table)\b(?:\(\))?\)?\s*(?:->|\.)\s*{slot}\b")
 
 
 def uncalled(texts):

@@ -12,10 +12,12 @@
 
 A script that never imports this package runs as well; docs/guide/python.md says what it gains.
 """
-from . import checkpoint, metrics
+from . import allocation, checkpoint, metrics
+from .allocation import Allocation
 from .checkpoint import Checkpoints, Rows
 from .errors import TholeError
 from .run import EXIT_STOPPED, Run, join
 
 __version__ = "0.1.0"
-__all__ = ["EXIT_STOPPED", "Checkpoints", "Rows", "Run", "TholeError", "__version__", "checkpoint", "join", "metrics"]
+__all__ = ["EXIT_STOPPED", "Allocation", "Checkpoints", "Rows", "Run", "TholeError", "__version__", "allocation", "checkpoint",
+           "join", "metrics"]

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Mapping, Optional, Type
 
-from . import _platform
+from . import _platform, allocation
 from .checkpoint import Checkpoints, Sealed
 
 EXIT_STOPPED = 75  # the exit code of a rank that was asked to stop and has saved its state
@@ -64,6 +64,11 @@ class Run:
         self.checkpoint = Checkpoints.from_environment(self.rank, self.world_size, self.attempt, self._tell)
         if self._platform is not None:
             self._watch()
+
+    @property
+    def allocation(self) -> Optional[allocation.Allocation]:
+        """What this rank's member was given, such as the memory cap that a framework should keep to; None without a platform."""
+        return allocation.read()
 
     # --- Training. --------------------------------------------------------------------------------------------------
 

@@ -168,7 +168,8 @@ result<std::vector<member_state>> ledger::place(const std::string &job_text, tho
   THOLE_TRY(call([&](thole_status *s) { return gang->reserve(core_->core(), &request->request, &plan, &until, s); }));
   auto confirmed = call([&](thole_status *s) { return gang->confirm(core_->core(), id, wall_ns(), s); });
   if (!confirmed) {
-    if (auto undone = release(id); !undone) warn("{}", undone.error().message);
+    auto undone = call([&](thole_status *s) { return gang->cancel(core_->core(), id, s); });
+    if (!undone) warn("{}", undone.error().message);
     return tl::unexpected(confirmed.error());
   }
   return members;
