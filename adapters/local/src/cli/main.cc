@@ -16,7 +16,7 @@ namespace thole::local {
 namespace {
 
 constexpr add_command commands[] = {add_init,   add_validate, add_run,  add_plan, add_explain, add_status, add_logs,
-                                    add_cancel, add_resume,   add_ckpt, add_key,  add_pool,    add_plugin};
+                                    add_cancel, add_resume,   add_ckpt, add_key,  add_pool,    add_plugin, add_schema};
 
 std::string version_text() {
   std::string text = "thole " THOLE_VERSION;

@@ -52,6 +52,7 @@ void add_ckpt(CLI::App &app, const common_options &common, command *chosen);
 void add_key(CLI::App &app, const common_options &common, command *chosen);
 void add_pool(CLI::App &app, const common_options &common, command *chosen);
 void add_plugin(CLI::App &app, const common_options &common, command *chosen);
+void add_schema(CLI::App &app, const common_options &common, command *chosen);
 
 int exit_code_of(const problem &p) noexcept;
 void print(const std::string &text);
