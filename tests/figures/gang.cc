@@ -37,7 +37,7 @@ void must(thole_code code, const thole_status &s, const char *what) {
 class cluster {
  public:
   // Nodes in racks of 16, racks in blocks of 16.
-  cluster(uint32_t nodes, uint32_t gpus)
+  cluster(uint32_t nodes, uint32_t gpus, bool one_by_one = false)
       : thole_(thole_entry_v1(THOLE_ABI_MAJOR, THOLE_ABI_MINOR, nullptr)), room_(1 << 21) {
     thole_core_options options{};
     options.struct_size = sizeof options;
@@ -72,9 +72,15 @@ class cluster {
       node.memory_mib = 1 << 20;
       node.gpus = {&devices[std::size_t{n} * gpus], gpus, sizeof(thole_gpu)};
     }
-    const thole_list list{all.data(), nodes, sizeof(thole_node)};
-    must(thole_->gang->set_nodes(core_, &list, &status_), status_, "set_nodes");
+    const uint32_t each = one_by_one ? 1 : nodes;
+    const auto start = timer::now();
+    for (uint32_t n = 0; n < nodes; n += each) {
+      const thole_list list{&all[n], each, sizeof(thole_node)};
+      must(thole_->gang->set_nodes(core_, &list, &status_), status_, "set_nodes");
+    }
+    seconds_to_add_ = seconds_since(start);
   }
+  double seconds_to_add() const { return seconds_to_add_; }
   ~cluster() { thole_->core->close(core_, nullptr); }
 
   bool take(uint64_t id, uint32_t members, const thole_topology *near = nullptr, bool keep = true) {
@@ -107,6 +113,7 @@ class cluster {
  private:
   const thole_root *thole_;
   thole_core core_{};
+  double seconds_to_add_ = 0;
   thole_status status_{sizeof(thole_status), 0, 0, 0, 0, {}, {}};
   std::vector<uint64_t> room_;
 };
@@ -216,11 +223,63 @@ void figure_large() {
   }
 }
 
+void cost(const std::string &id, double ours, const char *unit, double peer) {
+  std::printf(
+      "{\"id\":\"%s\",\"ours\":%.2f,\"unit\":\"%s\",\"peer\":%.2f,\"limit\":null,\"ratio\":%.2f,\"goal\":null}\n",
+      id.c_str(), ours, unit, peer, ours / peer);
+  std::fflush(stdout);
+}
+
+// Nothing is quadratic: a node that is added alone, beside the same on half the cluster; a member of a gang that fills
+// half of the cluster, likewise.
+void figure_growth() {
+  double node_before = 0, member_before = 0;
+  for (const uint32_t nodes : {1250u, 2500u, 5000u}) {
+    cluster c(nodes, 8, true);
+    const double node = c.seconds_to_add() * 1e6 / nodes;
+    const uint32_t members = nodes * 4;
+    uint64_t rounds = 0;
+    if (!c.take(++rounds, members)) std::exit(1);  // pays for the order of the nodes
+    c.release(rounds);
+    const auto start = timer::now();
+    for (; seconds_since(start) < 0.5; c.release(rounds))
+      if (!c.take(++rounds, members)) std::exit(1);
+    const double member = seconds_since(start) * 1e6 / (static_cast<double>(rounds - 1) * members);
+    const std::string size = std::to_string(nodes) + "x8";
+    cost("gang/" + size + "/node-added-alone", node, "us", node_before == 0 ? node : node_before);
+    cost("gang/" + size + "/member-of-half-the-cluster", member, "us", member_before == 0 ? member : member_before);
+    node_before = node;
+    member_before = member;
+  }
+}
+
+// A plan that does not fit, beside one that does, of the same size on the same 90 % full cluster.
+void figure_no_fit() {
+  cluster c(5000, 8);
+  for (uint64_t id = 1; id <= 5000 * 8 * 9 / 10 / 64; ++id) c.take(id, 64);
+  thole_topology node{};
+  node.struct_size = sizeof node;
+  node.level = THOLE_STR("rack");
+  node.mode = THOLE_TOPOLOGY_REQUIRED;
+  const auto plans = [&](uint32_t members, const thole_topology *near, bool fits) {
+    uint64_t n = 0;
+    const auto start = timer::now();
+    for (; seconds_since(start) < 0.5; ++n)
+      if (c.take(1 << 20, members, near, false) != fits) std::exit(1);
+    return seconds_since(start) * 1e6 / static_cast<double>(n);
+  };
+  const double fit = plans(64, nullptr, true);
+  cost("gang/5000x8/plan64/no-fit-in-cluster", plans(8000, nullptr, false), "us", fit);
+  cost("gang/5000x8/plan64/no-fit-in-rack", plans(129, &node, false), "us", fit);
+}
+
 }  // namespace
 
 int main() {
   for (const uint32_t fill : {50u, 90u})
     for (const uint32_t members : {8u, 64u, 512u}) figure_churn(members, fill);
   figure_large();
+  figure_growth();
+  figure_no_fit();
   return 0;
 }

@@ -274,12 +274,17 @@ result<> replay(ledger &to, std::string_view bytes) {
   v1::JournalRecord record;
   if (!record.ParseFromArray(bytes.data(), static_cast<int>(bytes.size())))
     return fail(reason::JournalDamaged, "a record of the journal cannot be parsed");
-  if (record.has_snapshot()) return restore(to, record.snapshot(), record.revision());
+  // A field that this version does not know is lost on the way in and out again; what it means must not be guessed.
+  if (record.has_snapshot()) {
+    THOLE_TRY(restore(to, record.snapshot(), record.revision()));
+    return encode_snapshot(to).size() == bytes.size() ? result<>{} : fail(reason::StateNewer, "{}", newer);
+  }
   if (record.revision() != to.revision() + 1)
     return fail(reason::JournalDamaged, "the journal goes from revision {} to {}", to.revision(), record.revision());
   // Records name nodes by where they stand in order.
   if (record.has_reserve() || record.change_case() == v1::JournalRecord::kRemoveNode) to.settle();
   THOLE_LET(const change what, read_change(record, to));
+  if (encode(what, record.revision(), to.words()).size() != bytes.size()) return fail(reason::StateNewer, "{}", newer);
   apply(to, what, record.revision());
   return {};
 }

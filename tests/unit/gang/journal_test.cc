@@ -223,6 +223,28 @@ TEST(Journal, RefusesWhatIsNotPrivateOrNewer) {
   EXPECT_EQ(e.error().why, reason::StateNewer);
 }
 
+// Fields 15 (of the record) and 14 (inside a message) are not known to this version.
+TEST(Journal, AFieldThatIsNotKnownIsRefused) {
+  gang::names words;
+  const std::string record = gang::encode(gang::levels_named{{"rack"}}, 1, words);
+  const auto answer = [](const std::string &bytes) {
+    gang::ledger l;
+    const auto done = gang::replay(l, bytes);
+    return done ? reason{} : done.error().why;
+  };
+  EXPECT_EQ(answer(record), reason{});
+  EXPECT_EQ(answer(record + "\x78\x01"), reason::StateNewer) << "in the record";
+  std::string inside = record;
+  const std::size_t length = inside.find('\x12') + 1;  // of field 2
+  inside[length] = static_cast<char>(inside[length] + 2);
+  EXPECT_EQ(answer(inside + "\x70\x01"), reason::StateNewer) << "in the change";
+  gang::ledger l;
+  ASSERT_TRUE(gang::replay(l, record));
+  const std::string snapshot = gang::encode_snapshot(l);
+  EXPECT_EQ(answer(snapshot), reason{});
+  EXPECT_EQ(answer(snapshot + "\x78\x01"), reason::StateNewer) << "in a snapshot";
+}
+
 // Who holds what, added up again from what gangs() says.
 void expect_nothing_twice(gang::engine &e) {
   std::map<std::string, int> held;
