@@ -142,7 +142,9 @@ def replay(suite, context):
 def lint(suite, context):
     for name, check in lint_checks.CHECKS:
         suite.check(name, check(ROOT))
-    if context.build(suite, "clang", "thole"):
+    if not context.long:
+        suite.add("clang-tidy", SKIPPED, "needs long: a file takes ten seconds")
+    elif context.build(suite, "clang", "thole"):
         suite.check("clang-tidy", lint_checks.clang_tidy(ROOT, context.folder("clang")))
 
 
