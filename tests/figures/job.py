@@ -26,10 +26,16 @@ RANKS = 4
 
 
 def thole():
-    found = os.environ.get("THOLE_BIN") or shutil.which("thole")
+    found = os.environ.get("THOLE_BIN") or os.environ.get("THOLE_COMMAND") or shutil.which("thole")
     if not found:
         sys.exit("job.py: set THOLE_BIN, or put thole on PATH")
     return found
+
+
+def library_of(command):
+    """The library that the command uses, so that both sides use the same one."""
+    linked = subprocess.run(["ldd", command], capture_output=True, text=True, check=True).stdout
+    return next(line.split()[2] for line in linked.splitlines() if "libthole" in line)
 
 
 def environment():
@@ -55,10 +61,10 @@ def by_hand(folder, store):
     begun = time.time()
     env = {**environment(), "WORLD_SIZE": str(RANKS), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), **store}
     ranks = [subprocess.Popen(["python3", "train.py"], cwd=DIGITS, env={**env, "RANK": str(r), "LOCAL_RANK": str(r)},
-                              stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) for r in range(RANKS)]
+                              stdout=subprocess.DEVNULL, stderr=open(os.path.join(folder, f"stderr-{r}"), "wb")) for r in range(RANKS)]
     codes = [r.wait() for r in ranks]
     if any(codes):
-        sys.exit(f"job.py: the processes by hand ended with {codes}")
+        sys.exit(f"job.py: the processes by hand ended with {codes}\n{open(os.path.join(folder, 'stderr-0')).read()}")
     return time.time() - begun
 
 
@@ -70,7 +76,7 @@ def figure(name, ours, unit, peer=None, ratio=None, goal=None):
 def main():
     folder = tempfile.mkdtemp(prefix="thole-figure-")
     state = os.path.join(folder, "state")
-    library = {k: v for k, v in os.environ.items() if k == "THOLE_LIBRARY"}
+    library = {"THOLE_LIBRARY": library_of(thole())}
     _, _, unbroken = run(state)
     digest = unbroken["result"]["digest"]
 

@@ -13,8 +13,8 @@ FAKE = HERE / "fake_rank.py"
 
 
 def binary():
-    path = os.environ.get("THOLE_BIN")
-    assert path, "THOLE_BIN must say which thole is tested"
+    path = os.environ.get("THOLE_BIN") or os.environ.get("THOLE_COMMAND")
+    assert path, "THOLE_BIN or THOLE_COMMAND must say which thole is tested"
     return path
 
 

@@ -6,6 +6,7 @@
 #include "base/text.h"
 #include "cli/options.h"
 #include "run/start.h"
+#include "state/sweep.h"
 
 namespace thole::local {
 namespace {
@@ -69,6 +70,7 @@ result<int> show_pool(const common_options &common, const std::string &path) {
   THOLE_LET(const auto reader, library::open({}));
   THOLE_LET(const pool_choice pool, read_pool(*reader, path, nullptr));
   THOLE_LET(ledger g, ledger::open(l, pool, {}, true));
+  THOLE_TRY(sweep(l, g));
   THOLE_LET(const json gpus, g.usage());
   if (common.as_json) {
     print_json({{"pool", pool.name}, {"simulated", pool.simulated}, {"gpus", gpus}});

@@ -8,6 +8,7 @@
 #include "cli/options.h"
 #include "run/start.h"
 #include "run/summary.h"
+#include "state/sweep.h"
 
 namespace thole::local {
 namespace {
@@ -91,6 +92,7 @@ result<int> plan(const common_options &common, const job_arguments &a) {
   std::string show;
   if (a.show) show = files.job.text;
   THOLE_LET(ledger g, ledger::open(l, files.pool, {}, files.spec.wants_devices()));
+  THOLE_TRY(sweep(l, g));
   auto members = g.plan(files.job.text, random_id());
   if (!common.as_json && a.show) print(show);
   if (!common.as_json)
@@ -118,6 +120,7 @@ result<int> explain(const common_options &common, const job_arguments &a) {
   THOLE_LET(const auto reader, library::open({}));
   THOLE_LET(const job_files files, read_job_files(*reader, a.job, a.pool));
   THOLE_LET(ledger g, ledger::open(l, files.pool, {}, files.spec.wants_devices()));
+  THOLE_TRY(sweep(l, g));
   THOLE_LET(const explanation e, g.explain(files.job.text, random_id()));
   if (common.as_json) {
     print_json(e.details);

@@ -18,6 +18,7 @@ namespace {
 
 constexpr int64_t tick_ms = 100;
 constexpr int64_t settle_ns = 2 * second_ns;             // for a failed program to end after it has said so
+constexpr int64_t dying_ns = 10 * second_ns;             // for a large process to be taken down, on a busy machine
 constexpr int64_t incident_patience_ns = second_ns / 4;  // between SIGTERM and SIGKILL for who is left over
 constexpr int64_t default_grace_ns = 30 * second_ns;
 
@@ -190,7 +191,7 @@ controller::ending controller::watch() {
       attempt_->drain();  // what it said with its last breath
       incident_ = find_failure(attempt_->view(), attempt_->memory_was_out(), &settled);
       if (failing_since == 0) failing_since = now;
-      if (settled || now - failing_since > settle_ns) return ending::incident;
+      if (settled || now - failing_since > (is_dying(attempt_->view()) ? dying_ns : settle_ns)) return ending::incident;
     }
     if (attempt_->all_ended()) return stop_deadline_ns_ != 0 ? ending::stopped : ending::done;
     if (stop_deadline_ns_ == 0)

@@ -18,7 +18,7 @@ constexpr int64_t silence_ns = 2 * second_ns;  // heartbeats come every half sec
 
 // When several things are seen at one time, the one that is more likely a cause than a consequence is first. A rank
 // that loses its peer throws, exits, or aborts; hardly ever is it killed, and it tells after the peer told.
-enum suspicion { killed = 0, told = 1, exited_badly = 2, aborted = 3 };
+enum suspicion { killed_outright, crashed, told, exited_badly, aborted };
 
 struct sign {
   uint64_t batch;
@@ -29,7 +29,7 @@ struct sign {
 
 suspicion suspicion_of(int status) {
   if (!WIFSIGNALED(status)) return WEXITSTATUS(status) == 128 + SIGABRT ? aborted : exited_badly;
-  return WTERMSIG(status) == SIGABRT ? aborted : killed;
+  return WTERMSIG(status) == SIGKILL ? killed_outright : WTERMSIG(status) == SIGABRT ? aborted : crashed;
 }
 
 // Of a launcher's ranks the one that told of a failure first, else the one that went silent first, else the lowest.
@@ -53,17 +53,12 @@ uint64_t end_batch(const attempt_view &a, const member_process &m) {
   return batch;
 }
 
-// Whether somebody who went silent no later than `batch` has yet to end: then it is too early to name the first.
-bool is_dying(const attempt_view &a, uint64_t batch) {
-  return std::any_of(a.ranks.begin(), a.ranks.end(), [&](const rank_view &r) {
-    return r.closed_batch != 0 && r.closed_batch <= batch && !a.members[r.member].exited;
-  });
-}
-
 std::optional<sign> first_sign(const attempt_view &a) {
   std::optional<sign> first;
+  // No peer's failure makes a SIGKILL, whatever the order in which the news arrive.
+  const auto order = [](const sign &s) { return std::tuple(s.rank_of != killed_outright, s.batch, s.rank_of); };
   const auto consider = [&](const sign &s) {
-    if (!first || std::pair(s.batch, s.rank_of) < std::pair(first->batch, first->rank_of)) first = s;
+    if (!first || order(s) < order(*first)) first = s;
   };
   for (const member_process &m : a.members)
     if (m.exited && m.failed()) consider({end_batch(a, m), suspicion_of(m.status), &m, first_rank_of(a, m)});
@@ -109,6 +104,13 @@ uint64_t attempt_view::newest_step() const noexcept {
   return newest;
 }
 
+bool is_dying(const attempt_view &a) {
+  return std::any_of(a.ranks.begin(), a.ranks.end(), [&](const rank_view &r) {
+    const member_process &m = a.members[r.member];
+    return r.closed_batch != 0 && !r.failure && !r.reported && !m.exited && r.pid == m.process.pid;
+  });
+}
+
 std::optional<incident_state> find_failure(const attempt_view &a, bool memory_was_out, bool *settled) {
   const auto s = first_sign(a);
   if (!s || s->rank == nullptr) return std::nullopt;
@@ -118,7 +120,7 @@ std::optional<incident_state> find_failure(const attempt_view &a, bool memory_wa
   i.at_step = s->rank->step;
   i.kind = "exit";
   i.code = 1;
-  *settled = s->member->exited && !is_dying(a, s->batch);
+  *settled = s->member->exited && !is_dying(a);
   describe_exit(*s->member, memory_was_out, i);
   if (const auto &f = s->rank->failure) {
     i.message = f->type + ": " + f->message + (f->place.empty() ? "" : " (" + f->place + ")");

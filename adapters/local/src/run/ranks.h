@@ -65,6 +65,9 @@ struct attempt_view {
 // `settled` is set when no more is to be learned by waiting: its process has ended.
 std::optional<incident_state> find_failure(const attempt_view &a, bool memory_was_out, bool *settled);
 
+// Whether a rank whose connection ended without a word has a process that is still being taken down.
+bool is_dying(const attempt_view &a);
+
 // A rank without progress for longer than allowed, and which one was first. heartbeat_ns: how long silence is normal.
 struct patience {
   int64_t start_ns = 0;  // 0: for ever

@@ -37,6 +37,7 @@ result<> check_private(const std::string &path, reason why) {
 // The version of what is in the folder is written before anything else is.
 result<> check_version(const std::string &root) {
   const std::string file = root + "/version";
+  THOLE_LET(const file_lock one_at_a_time, file_lock::take(file + ".lock", true));
   if (!exists(file)) return replace_file(file, version_line);
   THOLE_LET(const std::string text, read_file(file, 4096));
   if (text != version_line)
