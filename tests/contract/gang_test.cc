@@ -292,12 +292,12 @@ TEST(plans, keep_required_domains_and_prefer_narrow_ones) {
 TEST(plans, name_the_levels_when_there_is_no_such_level) {
   ledger l;
   ASSERT_EQ(l.set_nodes(three()), "");
-  EXPECT_EQ(l.plan(wish(1).near("zone")), "RequestBad");
+  EXPECT_EQ(l.plan(wish(1).near("zone")), "TopologyUnknown");
   EXPECT_NE(std::string(l.status.message).find("rack, node"), std::string::npos) << l.status.message;
-  EXPECT_EQ(l.explain(wish(1).near("zone")), "RequestBad");
+  EXPECT_EQ(l.explain(wish(1).near("zone")), "TopologyUnknown");
   EXPECT_EQ(l.plan(wish(1).near("node").near("rack")), "RequestBad") << "from outer to inner";
   EXPECT_EQ(l.plan(wish(1).near("rack").near("rack")), "RequestBad");
-  EXPECT_EQ(l.plan(wish(1).near("cluster")), "RequestBad");
+  EXPECT_EQ(l.plan(wish(1).near("cluster")), "TopologyUnknown");
 }
 
 TEST(plans, and_explain_agree) {

@@ -43,8 +43,10 @@ result<> give(T *to, const T &ours, std::string_view what) {
 // Whether `list` can hold elements of at least `least` bytes, at most `most` of them.
 inline result<> check_list(const thole_list &list, uint64_t least, uint64_t most, std::string_view what) {
   if (list.count == 0) return {};
-  if (list.data == nullptr) return fail(reason::ArgumentMissing, "{}.data is NULL with count {}", what, list.count);
+  if (list.data == nullptr) return fail(reason::ArgumentBad, "{}.data is NULL with count {}", what, list.count);
   if (list.count > most) return fail(reason::OverBound, "{} has {} elements; {} are the most", what, list.count, most);
+  if (reinterpret_cast<uintptr_t>(list.data) % 8 != 0)
+    return fail(reason::ArgumentBad, "{}.data is not aligned to 8 bytes", what);
   if (list.stride < least || list.stride % 8 != 0 || list.stride > 65536)
     return fail(reason::ArgumentBad, "{}.stride is {}", what, list.stride);
   return {};

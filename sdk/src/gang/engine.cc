@@ -134,7 +134,7 @@ result<std::pair<int, int>> engine::compile_levels(const std::vector<model::near
   for (const model::nearness &w : wishes) {
     const auto level = state_.topology().level(w.level);
     if (!level)
-      return fail(reason::RequestBad, "{}: there is no topology level {}; there are {}{}node", whose, w.level,
+      return fail(reason::TopologyUnknown, "{}: there is no topology level {}; there are {}{}node", whose, w.level,
                   fmt::join(state_.levels(), ", "), state_.levels().empty() ? "" : ", ");
     if (*level <= last)
       return fail(reason::RequestBad,

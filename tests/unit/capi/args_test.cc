@@ -53,7 +53,8 @@ TEST(Args, Lists) {
   const thole_list good{rows, 2, sizeof(sized)};
   EXPECT_TRUE(check_list(good, 8, 10, "x"));
   EXPECT_EQ(take_at<sized>(good, 1, "x")->b, 4u);
-  EXPECT_EQ(check_list({nullptr, 2, 24}, 8, 10, "x").error().why, reason::ArgumentMissing);
+  EXPECT_EQ(check_list({nullptr, 2, 24}, 8, 10, "x").error().why, reason::ArgumentBad);
+  EXPECT_EQ(check_list({reinterpret_cast<char *>(rows) + 4, 1, 24}, 8, 10, "x").error().why, reason::ArgumentBad);
   EXPECT_EQ(check_list({rows, 2, 0}, 8, 10, "x").error().why, reason::ArgumentBad);
   EXPECT_EQ(check_list({rows, 2, 12}, 8, 10, "x").error().why, reason::ArgumentBad);
   EXPECT_EQ(check_list({rows, 11, 24}, 8, 10, "x").error().why, reason::OverBound);

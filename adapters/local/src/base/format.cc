@@ -1,5 +1,5 @@
-// The one translation unit that holds fmt's code: Debian ships it as a shared library only, which a command need not have.
-// drag in.
+// The one translation unit that holds fmt's code: Debian ships it as a shared library only, which a command need not
+// have. drag in.
 #include <fmt/format-inl.h>
 
 FMT_BEGIN_NAMESPACE

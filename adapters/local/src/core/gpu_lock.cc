@@ -19,7 +19,7 @@ namespace {
 result<std::string> lock_folder() {
   const char *chosen = std::getenv("THOLE_GPU_LOCKS");
   for (const std::string &path : {std::string(chosen == nullptr ? "" : chosen), std::string("/run/lock/thole"),
-                                 std::string("/tmp/thole-locks")}) {
+                                  std::string("/tmp/thole-locks")}) {
     if (path.empty()) continue;
     const mode_t old = ::umask(0);
     ::mkdir(path.c_str(), 01777);
