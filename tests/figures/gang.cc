@@ -230,10 +230,11 @@ void cost(const std::string &id, double ours, const char *unit, double peer) {
   std::fflush(stdout);
 }
 
-// Nothing is quadratic: a node that is added alone, beside the same on half the cluster; a member of a gang that fills
-// half of the cluster, likewise.
+// Nothing is quadratic, and a small gang does not pay for the nodes that it does not touch: a node that is added alone,
+// beside the same on half the cluster; likewise a member of a gang that fills half of the cluster, and a gang of 8 that
+// takes the place of the oldest on a cluster that is half full.
 void figure_growth() {
-  double node_before = 0, member_before = 0;
+  double node_before = 0, member_before = 0, gang_before = 0;
   for (const uint32_t nodes : {1250u, 2500u, 5000u}) {
     cluster c(nodes, 8, true);
     const double node = c.seconds_to_add() * 1e6 / nodes;
@@ -248,8 +249,19 @@ void figure_growth() {
     const std::string size = std::to_string(nodes) + "x8";
     cost("gang/" + size + "/node-added-alone", node, "us", node_before == 0 ? node : node_before);
     cost("gang/" + size + "/member-of-half-the-cluster", member, "us", member_before == 0 ? member : member_before);
+    uint64_t next = 1 << 20, oldest = next;
+    for (uint32_t held = 0; held < nodes * 4; held += 8) c.take(next++, 8);
+    const auto churn_start = timer::now();
+    uint64_t replaced = 0;
+    for (; seconds_since(churn_start) < 0.5; ++replaced) {
+      c.release(oldest++);
+      c.take(next++, 8);
+    }
+    const double gang = seconds_since(churn_start) * 1e6 / static_cast<double>(replaced);
+    cost("gang/" + size + "/gang8-replaced", gang, "us", gang_before == 0 ? gang : gang_before);
     node_before = node;
     member_before = member;
+    gang_before = gang;
   }
 }
 

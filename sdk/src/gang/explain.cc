@@ -77,6 +77,7 @@ class explainer {
   explanation run(verdict seen) {
     out_.largest_hole_mib = memory_.largest_hole(state_);
     if (seen == verdict::unknown) return bound_reached();
+    empty_.be_of(state_);
     for (uint32_t r = 0; r < what_.roles.size(); ++r)
       if (never_fits(r)) return std::move(out_);
     if (larger_than_pool()) return std::move(out_);
@@ -101,7 +102,8 @@ class explainer {
   // A member that no node could ever take, whatever runs.
   bool never_fits(uint32_t role) {
     const member_want &w = what_.roles[role].want;
-    for (uint32_t n = 0; n < state_.nodes(); ++n)
+    if (empty_.memory.of(w).follow(empty_.nodes).room(model::cluster_level, 0) > 0) return false;
+    for (uint32_t n : empty_.closed)
       if (capacity(state_.at(n), w) > 0) return false;
     const model::role &r = request_.roles[role];
     out_.role = role;
@@ -145,7 +147,6 @@ class explainer {
   static std::string list(const std::set<std::string_view> &words) { return fmt::format("{}", fmt::join(words, ", ")); }
 
   bool larger_than_pool() {
-    empty_.nodes.be_empty_twin_of(state_);
     const verdict empty = search(empty_.nodes, empty_.memory, what_).minima_fit(true, true);
     if (empty == verdict::no && !closed_nodes_matter())
       tightest(empty_.nodes, empty_.memory, reason::GangLargerThanPool);
@@ -155,7 +156,7 @@ class explainer {
   // Whether a cordon or a sick device stands in the way of an otherwise empty cluster.
   bool closed_nodes_matter() {
     for (const wanted_role &r : what_.roles)
-      for (uint32_t n = 0; n < state_.nodes(); ++n)
+      for (uint32_t n : empty_.closed)
         if (capacity(state_.at(n), r.want) > fits(empty_.nodes.at(n), r.want)) return true;
     return false;
   }
@@ -233,6 +234,18 @@ class explainer {
 };
 
 }  // namespace
+
+void empty_twin::be_of(const ledger &state) {
+  nodes.be_empty_twin_of(state);
+  if (shapes == state.shapes_stamp()) return;
+  closed.clear();
+  for (uint32_t n = 0; n < state.nodes(); ++n) {
+    const machine &m = state.at(n);
+    if (!m.open() || !std::all_of(m.gpus.begin(), m.gpus.end(), [](const gpu &g) { return g.healthy(); }))
+      closed.push_back(n);
+  }
+  shapes = state.shapes_stamp();
+}
 
 explanation explain(scene on, const wanted &what, const model::gang_request &request, verdict seen, detail wanted) {
   return explainer(on, what, request, wanted).run(seen);

@@ -31,6 +31,10 @@ struct explanation {
 struct empty_twin {
   ledger nodes;
   fit_memory memory;
+  std::vector<uint32_t> closed;  // nodes that are cordoned or have a sick GPU
+  uint64_t shapes = 0;           // for which `closed` is so
+
+  void be_of(const ledger &state);
 };
 
 // What the answer is found on.

@@ -10,7 +10,6 @@ void ledger::reset() {
   levels_.clear();
   levels_set_ = false;
   topology_ = {};
-  topology_stamp_ = ++clock_;
   machines_.clear();
   known_.clear();
   stamps_.clear();
@@ -23,6 +22,7 @@ void ledger::reset() {
   expiring_.clear();
   undo_.clear();
   revision_ = 0;
+  start_touched();
 }
 
 namespace {
@@ -40,9 +40,9 @@ uint32_t ledger::home_of(std::string_view uuid) const {
 }
 
 uint32_t ledger::find_device(uint32_t node, std::string_view uuid) const {
-  const uint32_t id = names_.find(uuid);
+  // A handful of texts that lie side by side: sooner compared than looked up among all names.
   const auto &uuids = known_[node].uuids;
-  const auto it = std::find(uuids.begin(), uuids.end(), id);
+  const auto it = std::find_if(uuids.begin(), uuids.end(), [&](uint32_t id) { return names_.text(id) == uuid; });
   return it == uuids.end() ? no_node : static_cast<uint32_t>(it - uuids.begin());
 }
 

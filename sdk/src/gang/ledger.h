@@ -89,6 +89,15 @@ class ledger {
 
   // Grows whenever what is free on the node changes: the key of what is remembered about it.
   uint64_t stamp(uint32_t node) const noexcept { return stamps_[node]; }
+  // The same of the order of the nodes and the topology; never 0.
+  uint64_t topology_stamp() const noexcept { return topology_stamp_; }
+  // The same of what the nodes are, whatever is held there.
+  uint64_t shapes_stamp() const noexcept { return shapes_stamp_; }
+  // Where the row of touched nodes ends now; and f(node) for what stands in it from such an end on, some nodes more
+  // than once and one that was touched before. False: the row is not that long, look at all nodes.
+  uint64_t touches() const noexcept { return touches_; }
+  template <class F>
+  bool touched_since(uint64_t end, F &&f) const;
 
   // --- tentative changes
   std::size_t mark() const noexcept { return undo_.size(); }
@@ -136,9 +145,10 @@ class ledger {
   void refit(std::span<const uint32_t> changed);
   std::vector<uint32_t> erase(id128 gang);
   void rebuild_topology();
+  void start_touched();
   void index_devices(uint32_t node);
-  void touch(uint32_t node) noexcept { stamps_[node] = ++clock_; }
-  void touch_shape(uint32_t node) noexcept { shapes_[node] = stamps_[node] = ++clock_; }
+  void touch(uint32_t node) noexcept;
+  void touch_shape(uint32_t node) noexcept;
 
   names names_;
   std::vector<std::string> levels_;
@@ -148,7 +158,10 @@ class ledger {
   std::vector<known_node> known_;
   std::vector<uint64_t> stamps_;
   std::vector<uint64_t> shapes_;  // the same, of what there is
-  uint64_t topology_stamp_ = 0;
+  uint64_t shapes_stamp_ = 1;
+  uint64_t topology_stamp_ = 1;
+  std::vector<uint32_t> touched_{no_node};  // a ring, of a power of two in size
+  uint64_t touches_ = 0;
   uint32_t in_order_ = 0;  // nodes before this one stand in order
   uint32_t gone_ = 0;
   bool order_is_old_ = false;
@@ -159,8 +172,28 @@ class ledger {
   std::set<std::pair<int64_t, id128>> expiring_;
   std::vector<change> undo_;
   uint64_t revision_ = 0;
-  uint64_t clock_ = 0;
+  uint64_t clock_ = 1;
 };
+
+inline void ledger::touch(uint32_t node) noexcept {
+  stamps_[node] = ++clock_;
+  // Whoever has seen the last one looks at it again.
+  if (uint32_t &last = touched_[touches_ % touched_.size()]; last != node)
+    touched_[++touches_ % touched_.size()] = node;
+}
+
+inline void ledger::touch_shape(uint32_t node) noexcept {
+  touch(node);
+  shapes_stamp_ = shapes_[node] = stamps_[node];
+}
+
+template <class F>
+bool ledger::touched_since(uint64_t end, F &&f) const {
+  if (touches_ - end >= touched_.size()) return false;
+  for (; end <= touches_; ++end)
+    if (const uint32_t node = touched_[end % touched_.size()]; node != no_node) f(node);
+  return true;
+}
 
 // Tentative changes end with the block that makes them, whatever it ends by.
 class attempt {

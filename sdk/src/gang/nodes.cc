@@ -1,6 +1,7 @@
 // Nodes that come, change and go. Each costs what it weighs, not what the cluster weighs: the order of the nodes and
 // the topology are made new by settle(), once for all changes since the last decision.
 #include <algorithm>
+#include <bit>
 
 #include "gang/ledger.h"
 
@@ -217,10 +218,17 @@ void ledger::rebuild_topology() {
   for (const known_node &k : known_) domains.push_back(&k.spec.domains);
   topology_ = model::topology(levels_, domains);
   topology_is_old_ = false;
-  topology_stamp_ = ++clock_;
+  start_touched();
+}
+
+// Indices of nodes mean others now: what was touched before is told by no index.
+void ledger::start_touched() {
+  touched_.assign(std::bit_ceil(std::max<std::size_t>(nodes(), 1024)), no_node);
+  shapes_stamp_ = topology_stamp_ = ++clock_;
 }
 
 void ledger::be_empty_twin_of(const ledger &other) {
+  if (shapes_stamp_ == other.shapes_stamp_) return;
   machines_.resize(other.nodes());
   stamps_.resize(other.nodes(), 0);
   shapes_.resize(other.nodes(), 0);
@@ -231,9 +239,12 @@ void ledger::be_empty_twin_of(const ledger &other) {
     shapes_[n] = other.shapes_[n];
     touch(n);
   }
-  if (topology_stamp_ == other.topology_stamp_) return;
-  topology_ = other.topology_;
-  topology_stamp_ = other.topology_stamp_;
+  if (topology_stamp_ != other.topology_stamp_) {
+    topology_ = other.topology_;
+    start_touched();
+    topology_stamp_ = other.topology_stamp_;
+  }
+  shapes_stamp_ = other.shapes_stamp_;
 }
 
 }  // namespace thole::gang

@@ -53,7 +53,9 @@ result<holding> engine::locate(const gang_plan &plan, const wanted &what, bool a
   holding h;
   h.state = adopt ? model::gang_state::confirmed : model::gang_state::reserved;
   for (const model::placement &p : plan.placements) {
-    const uint32_t node = state_.find_node(p.node);
+    // Members that follow one another often lie on one node.
+    const bool same_node = !h.members.empty() && p.node == (&p - 1)->node;
+    const uint32_t node = same_node ? h.members.back().node : state_.find_node(p.node);
     if (node == ledger::no_node) return fail(reason::PlanBad, "there is no node {}", p.node);
     const wanted_role &role = what.roles[p.role];
     // The ranks of members that are dead are not given to others.

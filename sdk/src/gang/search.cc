@@ -12,7 +12,7 @@ using model::cluster_level;
 
 search::search(ledger &state, fit_memory &memory, const wanted &what, uint64_t bound)
     : state_(state), what_(what), budget_(bound), chosen_(what.roles.size(), 0) {
-  for (const wanted_role &r : what.roles) counts_.push_back(&memory.of(r.want, state.nodes()));
+  for (const wanted_role &r : what.roles) indices_.push_back(&memory.of(r.want));
 }
 
 verdict search::run() {
@@ -28,6 +28,7 @@ verdict search::run() {
     if (v != verdict::yes) continue;
     tighten(t);
     grow(t);
+    if (alone()) place_alone(t);
     return verdict::yes;
   }
   return unsure ? verdict::unknown : verdict::no;
@@ -47,7 +48,7 @@ void search::tighten(target &t) {
 
 void search::grow(target &t) {
   for (std::size_t r = 0; r < what_.roles.size(); ++r) {
-    const uint64_t room = std::min<uint64_t>(what_.roles[r].most, most_room(r, std::max(t.level, t.levels[r])));
+    const uint64_t room = std::min<uint64_t>(what_.roles[r].most, widest(r, std::max(t.level, t.levels[r])).room);
     uint32_t low = t.members[r];
     auto high = static_cast<uint32_t>(std::max<uint64_t>(room, low));
     // All of them first: it is the usual answer, and for a role alone always the right one.
@@ -60,37 +61,37 @@ void search::grow(target &t) {
   }
 }
 
-search::candidate search::widest_of(const std::vector<candidate> &rooms) {
-  candidate widest{0, 0};
-  for (const candidate &c : rooms)
-    if (c.room > widest.room) widest = c;
-  return widest;
-}
-
-uint64_t search::most_room(std::size_t role, int level) {
-  return widest_of(candidates(role, level, cluster_level, 0, 0)).room;
+search::candidate search::widest(std::size_t role, int level) {
+  index(role);
+  const fit_index::order &order = indices_[role]->by_room(level);
+  if (order.empty()) return {0, 0};
+  const auto [room, domain] = *order.lower_bound({order.rbegin()->first, 0});
+  return {room, domain};
 }
 
 std::vector<search::candidate> search::candidates(std::size_t role, int level, int above_level, uint32_t above,
                                                   uint64_t least) {
   const model::topology &tree = state_.topology();
+  const fit_index &rooms = index(role);
   std::vector<candidate> out;
-  sums_.resize(std::max<std::size_t>(sums_.size(), tree.count(level)), 0);
-  for (uint32_t n : tree.members(above_level, above)) {
-    const uint32_t d = tree.domain(level, n);
-    const uint32_t here = fits(role, n);
-    if (here > 0 && sums_[d] == 0) out.push_back({0, d});
-    sums_[d] += here;
+  const auto add = [&](uint32_t d) {
+    if (const uint64_t room = rooms.room(level, d); room >= std::max<uint64_t>(least, 1)) out.push_back({room, d});
+  };
+  if (level == above_level) {
+    add(above);
+  } else if (above_level == cluster_level) {
+    for (uint32_t d = 0; d < tree.count(level); ++d) add(d);
+  } else {
+    for (uint32_t n : tree.members(above_level, above))
+      if (const uint32_t d = tree.domain(level, n); tree.members(level, d).front() == n) add(d);
   }
-  for (candidate &c : out) c.room = std::exchange(sums_[c.domain], 0);
-  std::erase_if(out, [&](const candidate &c) { return c.room < least; });
   return out;
 }
 
 verdict search::feasible(const target &t) {
   trying_.pieces.clear();
   trying_.grants.clear();
-  if (what_.roles.size() == 1) return feasible_alone(t);
+  if (alone()) return tightest_domain(t) == ledger::no_node ? verdict::no : verdict::yes;
   // Domains in which each role alone has room; a role of a narrower level needs one such domain below.
   const model::topology &tree = state_.topology();
   std::vector<candidate> all(tree.count(t.level));
@@ -117,27 +118,25 @@ verdict search::feasible(const target &t) {
 }
 
 // One role: a domain holds it exactly if the counts of its nodes sum up to it.
-verdict search::feasible_alone(const target &t) {
-  const int level = std::max(t.level, t.levels[0]);
-  const auto room = candidates(0, level, cluster_level, 0, t.members[0]);
-  const auto best = std::min_element(room.begin(), room.end());
-  if (best == room.end()) return verdict::no;
+uint32_t search::tightest_domain(const target &t) {
+  index(0);
+  const fit_index::order &order = indices_[0]->by_room(std::max(t.level, t.levels[0]));
+  const auto best = order.lower_bound({std::max(t.members[0], 1u), 0});
+  return best == order.end() ? ledger::no_node : best->second;
+}
+
+void search::place_alone(const target &t) {
   const std::size_t mark = state_.mark();
-  fill(0, state_.topology().members(level, best->domain), t.members[0]);
+  fill(0, std::max(t.level, t.levels[0]), tightest_domain(t), t.members[0]);
   state_.rollback(mark);
-  found_ = trying_;
-  return verdict::yes;
+  std::swap(found_, trying_);
 }
 
 // The role with the least room first: the others can more easily go around it.
 verdict search::inside(const target &t, uint32_t domain) {
   if (!resources_suffice(t, domain)) return verdict::no;
   std::vector<std::pair<uint64_t, std::size_t>> room;
-  for (std::size_t r = 0; r < what_.roles.size(); ++r) {
-    uint64_t sum = 0;
-    for (uint32_t n : state_.topology().members(t.level, domain)) sum += fits(r, n);
-    room.emplace_back(sum, r);
-  }
+  for (std::size_t r = 0; r < what_.roles.size(); ++r) room.emplace_back(index(r).room(t.level, domain), r);
   std::sort(room.begin(), room.end());
   std::vector<std::size_t> order;
   for (const auto &[sum, r] : room) order.push_back(r);
@@ -184,7 +183,7 @@ verdict search::try_greedy(const target &t, uint32_t domain, std::span<const std
   for (const candidate &c : rooms) {
     if (!tries.spend()) return verdict::unknown;
     const std::size_t mark = state_.mark(), pieces = trying_.pieces.size(), grants = trying_.grants.size();
-    fill(r, state_.topology().members(level, c.domain), t.members[r]);
+    fill(r, level, c.domain, t.members[r]);
     const verdict v = try_greedy(t, domain, order, at + 1, tries);
     if (v != verdict::no) return v;
     state_.rollback(mark);
@@ -195,28 +194,17 @@ verdict search::try_greedy(const target &t, uint32_t domain, std::span<const std
 }
 
 // The nodes with the least room first, each to its brim. CPU-only members keep off nodes with GPUs while they can.
-void search::fill(std::size_t role, std::span<const uint32_t> nodes, uint32_t members) {
+void search::fill(std::size_t role, int level, uint32_t domain, uint32_t members) {
   const model::member_want &want = what_.roles[role].want;
-  std::vector<uint64_t> heap;
-  heap.reserve(nodes.size());
-  for (uint32_t n : nodes)
-    if (const uint64_t here = fits(role, n); here > 0) {
-      const uint64_t late = want.devices == 0 && !state_.at(n).gpus.empty() ? uint64_t{1} << 63 : 0;
-      heap.push_back(late | here << 32 | n);
-    }
-  std::make_heap(heap.begin(), heap.end(), std::greater<>());
-  while (members > 0 && !heap.empty()) {
-    std::pop_heap(heap.begin(), heap.end(), std::greater<>());
-    const auto node = static_cast<uint32_t>(heap.back());
-    uint32_t here = std::min(members, fits(role, node));
-    heap.pop_back();
-    members -= here;
-    for (; here > 0; --here) {
+  const fit_index &before = index(role);
+  before.tightest_first(state_.topology(), level, domain, [&](uint32_t node) {
+    for (uint32_t here = std::min(members, before.on(node)); here > 0; --here, --members) {
       const auto first = static_cast<uint32_t>(trying_.grants.size());
       state_.place(node, want, trying_.grants);
       trying_.pieces.push_back({static_cast<uint32_t>(role), node, first, want.devices});
     }
-  }
+    return members > 0;
+  });
 }
 
 // Every choice of one domain for each role; the split of the members over the nodes is then exact.
@@ -308,17 +296,18 @@ verdict search::minima_fit_with(std::size_t role) {
 
 // What one domain takes, role by role; a role alone is counted, since nothing comes after it.
 search::partial search::partial_in(int level, uint32_t domain) {
-  const model::topology &tree = state_.topology();
   const std::size_t mark = state_.mark();
   trying_.pieces.clear();
   trying_.grants.clear();
   partial here{0, domain, what_.roles.size()};
   for (std::size_t r = 0; r < what_.roles.size(); ++r) {
     const int own = std::max(level, what_.roles[r].widest);
-    const candidate widest = widest_of(candidates(r, own, level, domain, 0));
+    candidate most{0, 0};
+    for (const candidate &c : candidates(r, own, level, domain, 0))
+      if (c.room > most.room) most = c;
     const uint32_t least = what_.roles[r].least;
-    const auto take = static_cast<uint32_t>(std::min<uint64_t>(widest.room, least));
-    if (take > 0 && r + 1 < what_.roles.size()) fill(r, tree.members(own, widest.domain), take);
+    const auto take = static_cast<uint32_t>(std::min<uint64_t>(most.room, least));
+    if (take > 0 && r + 1 < what_.roles.size()) fill(r, own, most.domain, take);
     here.members += take;
     if (take < least) here.short_of = std::min(here.short_of, r);
   }
@@ -339,12 +328,16 @@ search::partial search::best_partial(int level) {
     }
     for (uint32_t d = 0; d < bounds.size(); ++d) bounds[d].room += std::min<uint64_t>(most[d], what_.roles[r].least);
   }
-  std::stable_sort(bounds.begin(), bounds.end(),
-                   [](const candidate &a, const candidate &b) { return a.room > b.room; });
+  const auto wider = [](const candidate &a, const candidate &b) {
+    return std::pair{b.room, a.domain} < std::pair{a.room, b.domain};
+  };
+  // Of one role the bound is what it takes, and the first in order the best.
+  if (alone() && !bounds.empty()) std::swap(bounds.front(), *std::min_element(bounds.begin(), bounds.end(), wider));
+  else std::sort(bounds.begin(), bounds.end(), wider);
   partial best{0, 0, 0};
   bool first = true;
   for (const candidate &c : bounds) {
-    if (!first && c.room < best.members) break;
+    if (!first && (alone() || c.room < best.members)) break;
     const partial here = partial_in(level, c.domain);
     if (first || here.members > best.members || (here.members == best.members && here.domain < best.domain))
       best = here;
@@ -355,10 +348,8 @@ search::partial search::best_partial(int level) {
 }
 
 search::partial search::best_partial_of(std::size_t role, int level) {
-  partial best{0, 0, role};
-  for (const candidate &c : candidates(role, level, cluster_level, 0, 0))
-    if (c.room > best.members) best = {static_cast<uint32_t>(std::min<uint64_t>(c.room, ~0u)), c.domain, role};
-  return best;
+  const candidate best = widest(role, level);
+  return {static_cast<uint32_t>(std::min<uint64_t>(best.room, ~0u)), best.domain, role};
 }
 
 }  // namespace thole::gang

@@ -80,39 +80,41 @@ class search {
     std::vector<uint32_t> members;  // of each role
   };
 
-  uint32_t fits(std::size_t role, uint32_t node) { return counts_[role]->on(state_, what_.roles[role].want, node); }
+  const fit_index &index(std::size_t role) { return indices_[role]->follow(state_); }
+  uint32_t fits(std::size_t role, uint32_t node) { return index(role).on(node); }
+  bool alone() const noexcept { return what_.roles.size() == 1; }
   target minima() const;
+  // Of several roles, found_ has the places of the last yes.
   verdict feasible(const target &t);
-  verdict feasible_alone(const target &t);
+  uint32_t tightest_domain(const target &t);  // for the role that is alone; ledger::no_node
+  void place_alone(const target &t);
   verdict inside(const target &t, uint32_t domain);
   verdict try_greedy(const target &t, uint32_t domain, std::span<const std::size_t> order, std::size_t at,
                      effort &tries);
   verdict try_exact(const target &t, uint32_t domain, std::span<const std::size_t> order, std::size_t at);
   verdict split_exactly(const target &t, uint32_t domain);
   bool resources_suffice(const target &t, uint32_t domain) const;
-  void fill(std::size_t role, std::span<const uint32_t> nodes, uint32_t members);
+  void fill(std::size_t role, int level, uint32_t domain, uint32_t members);
 
-  // Domains of `level` below domain `above` of `above_level` with room for `least`, the tightest first.
+  // Domains of `level` in domain `above` of `above_level` with room for one and for `least`, in no order.
   struct candidate {
     uint64_t room;
     uint32_t domain;
     friend auto operator<=>(const candidate &, const candidate &) = default;
   };
   std::vector<candidate> candidates(std::size_t role, int level, int above_level, uint32_t above, uint64_t least);
-  static candidate widest_of(const std::vector<candidate> &rooms);  // the first of them
-  uint64_t most_room(std::size_t role, int level);
+  candidate widest(std::size_t role, int level);  // in the cluster; of equal ones the first
   partial partial_in(int level, uint32_t domain);
   void tighten(target &t);
   void grow(target &t);
 
   ledger &state_;
   const wanted &what_;
-  std::vector<fit_counts *> counts_;
+  std::vector<fit_index *> indices_;
   effort budget_;
   found found_;  // the last yes
   found trying_;
   std::vector<uint32_t> chosen_;  // domain of each role in try_exact
-  std::vector<uint64_t> sums_;    // scratch, by domain; zero between uses
 };
 
 }  // namespace thole::gang
