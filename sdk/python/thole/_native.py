@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import sys
 import threading
 from ctypes import POINTER, byref, sizeof
 from pathlib import Path
@@ -127,8 +128,19 @@ def core() -> Core:
     global _core
     with _lock:
         if _core is None:
-            _core = Core(_load(), "" if _forked else os.environ.get("THOLE_METRICS", ""))
+            _core = _open(_load(), "" if _forked else os.environ.get("THOLE_METRICS", ""))
         return _core
+
+
+def _open(root: _abi.thole_root, metrics: str) -> Core:
+    """A process that cannot have the metrics file, such as a program that a rank has started, counts in memory only."""
+    try:
+        return Core(root, metrics)
+    except TholeError as error:
+        if not metrics or not error.reason.startswith("Metrics"):
+            raise
+        print(f"thole: what this process counts stays in it: {error}", file=sys.stderr, flush=True)
+        return Core(root, "")
 
 
 def _after_fork_in_child() -> None:

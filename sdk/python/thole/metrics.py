@@ -111,7 +111,7 @@ class _Series:
     def observe(self, value: float) -> None:
         def change(cell: _abi.thole_cell) -> None:
             i = 0
-            while i < cell.bound_count and value > cell.bounds[i]:
+            while i < cell.bound_count and not value <= cell.bounds[i]:  # a NaN is below no bound
                 i += 1
             cell.buckets[i] += 1
             cell.count += 1

@@ -20,6 +20,7 @@ struct job_arguments {
   uint32_t metrics_port = 0;
   bool no_metrics = false;
   bool show = false;
+  retention keep{};
 };
 using arguments = std::shared_ptr<job_arguments>;
 
@@ -31,6 +32,7 @@ void say_remarks(const job_files &files, const std::string &job, const std::stri
 result<run_options> options_of(const common_options &common, const job_arguments &a) {
   run_options o;
   o.quiet = common.quiet;
+  o.keep = a.keep;
   for (const std::string &text : a.injections) {
     THOLE_LET(injection i, parse_injection(text));
     o.injections.push_back(i);
@@ -63,28 +65,6 @@ result<int> resume(const common_options &common, const job_arguments &a) {
   return show_end(common, l, end);
 }
 
-json place_json(const member_state &m) {
-  json devices = json::array();
-  for (const grant_state &g : m.grants)
-    devices.push_back({{"uuid", g.uuid},
-                       {"kind", g.kind},
-                       {"memoryMiB", g.memory_mib},
-                       {"shareMilli", g.share_milli},
-                       {"migProfile", g.mig_profile},
-                       {"simulated", g.simulated}});
-  return {{"role", m.role_name}, {"member", m.member}, {"firstRank", m.first_rank},
-          {"ranks", m.ranks},    {"node", m.node},     {"devices", std::move(devices)}};
-}
-
-std::string place_text(const member_state &m) {
-  std::string text = fmt::format("  {} {}: ranks {}..{} on {}", m.role_name, m.member, m.first_rank,
-                                 m.first_rank + m.ranks - 1, m.node);
-  for (const grant_state &g : m.grants)
-    text +=
-        fmt::format("; {} {} of {}", g.kind == "mig" ? g.mig_profile : g.kind, bytes_text(g.memory_mib << 20), g.uuid);
-  return text + "\n";
-}
-
 result<int> plan(const common_options &common, const job_arguments &a) {
   THOLE_LET(const layout l, layout::open(common.state));
   THOLE_LET(const auto reader, library::open({}));
@@ -104,14 +84,14 @@ result<int> plan(const common_options &common, const job_arguments &a) {
                 {"simulated", files.pool.simulated},
                 {"members", json::array()},
                 {"notes", remarks_json(files.job.remarks)}};
-    for (const member_state &m : *members) out["members"].push_back(place_json(m));
+    for (const member_state &m : *members) out["members"].push_back(member_json(m));
     if (a.show) out["canonical"] = json::parse(files.job.text, nullptr, false);
     print_json(out);
     return exit_ok;
   }
   print(fmt::format("{} fits pool {}{}; nothing was started\n", files.spec.name, files.pool.name,
                     files.pool.simulated ? " (simulated)" : ""));
-  for (const member_state &m : *members) print(place_text(m));
+  for (const member_state &m : *members) print("  " + member_text(m) + "\n");
   return exit_ok;
 }
 
@@ -141,6 +121,13 @@ void add_run_options(CLI::App *c, const arguments &a) {
   c->add_option("--metrics-port", a->metrics_port, "Port of 127.0.0.1 for the metrics [any free one]")
       ->check(CLI::Range(1, 65535));
   c->add_flag("--no-metrics-page", a->no_metrics, "No metrics page");
+  const auto keep = [c](const char *name, uint32_t &number, const char *what) {
+    c->add_option(name, number, what)->check(CLI::Range(1, 1000000))->capture_default_str();
+  };
+  keep("--keep-jobs", a->keep.jobs, "Ended jobs that are remembered");
+  keep("--keep-attempts", a->keep.attempts, "Attempts of this job whose logs are kept");
+  keep("--keep-runs", a->keep.runs,
+       "Runs of this name whose checkpoints are kept, where the state folder is the store");
 }
 
 CLI::App *add_placing(CLI::App &app, const char *name, const char *what, const arguments &a) {

@@ -138,6 +138,7 @@ result<> controller::begin_attempt() {
     THOLE_LET(const auto newest, checkpoints_->fence(state_.attempt));
     restored_step_ = newest.any ? newest.step : 0;
   }
+  if (recovering_since_ns_ != 0) state_.incidents.back().restored_step = restored_step_;
   THOLE_TRY(describe_members(plan));
   attempt_ = std::make_unique<attempt>(*loop_, std::move(plan), *this, options_.injections);
   first_step_seen_ = false;
@@ -148,6 +149,7 @@ result<> controller::begin_attempt() {
   // On record before their programs run: whoever comes after us finds them.
   THOLE_TRY(save(layout_, state_));
   THOLE_TRY(attempt_->start());
+  forget_old_attempts(layout_, spec_.name, state_.attempt, options_.keep.attempts);
   say("attempt {}: {} ranks in {} processes started{}", state_.attempt, attempt_->view().ranks.size(),
       attempt_->view().members.size(),
       restored_step_ > 0 ? fmt::format("; the newest checkpoint is of step {}", restored_step_) : std::string());

@@ -13,6 +13,7 @@
 #include "run/attempt.h"
 #include "run/job_metrics.h"
 #include "run/metrics_page.h"
+#include "state/retention.h"
 
 namespace thole::local {
 
@@ -20,6 +21,7 @@ struct run_options {
   std::vector<injection> injections;
   bool quiet = false;
   std::optional<uint16_t> metrics_port = 0;  // 0: any free one; none: no page
+  retention keep{};
 };
 
 class controller final : public attempt_listener {

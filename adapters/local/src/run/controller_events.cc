@@ -27,10 +27,10 @@ void controller::on_line(uint32_t rank, const std::string &line) {
 
 void controller::on_step(const rank_view &rank, uint64_t before) {
   const int64_t now = now_ns();
-  if (rank.step > before) metrics_->on_step(rank.step);
   const uint64_t newest = attempt_->view().newest_step();
   state_.newest_step = std::max(state_.newest_step, newest);
   state_.steps_run = steps_before_ + (newest > restored_step_ ? newest - restored_step_ : 0);
+  if (rank.step > before) metrics_->on_step(newest, state_.steps_run);
   dirty_ = true;
   if (!first_step_seen_) note_recovered(now);
   first_step_seen_ = true;

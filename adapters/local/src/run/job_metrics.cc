@@ -15,7 +15,7 @@ const std::vector<double> checkpoint_bounds = {0.001, 0.01, 0.1, 0.5, 1, 5, 10, 
 }  // namespace
 
 job_metrics::job_metrics(const library &core, const std::string &job_folder, const job_state &state)
-    : core_(core), job_(state.name), job_folder_(job_folder) {}
+    : core_(core), job_(state.name), job_folder_(job_folder), steps_counted_(state.steps_run) {}
 
 thole_cell *job_metrics::cell(const family &f, const std::vector<std::string> &values) {
   const std::string key = std::string(f.name) + "\n" + join(values, "\n");
@@ -54,9 +54,13 @@ void job_metrics::observe(const family &f, const std::vector<std::string> &value
   if (thole_cell *c = cell(f, values)) thole_histogram_observe(c, value);
 }
 
-void job_metrics::on_step(uint64_t step) {
+void job_metrics::on_step(uint64_t step, uint64_t steps_run) {
   set({"thole_job_step", "Newest train step that a rank has done.", "", THOLE_METRIC_GAUGE, {"job"}}, {job_},
       static_cast<double>(step));
+  if (steps_run <= steps_counted_) return;
+  add({"thole_job_steps_run", "Train steps run, over all attempts.", "", THOLE_METRIC_COUNTER, {"job"}}, {job_},
+      static_cast<double>(steps_run - steps_counted_));
+  steps_counted_ = steps_run;
 }
 
 void job_metrics::on_checkpoint(const checkpoint_state &c) {
@@ -126,8 +130,6 @@ std::string job_metrics::render(const job_state &state) {
       {job_, id_text(state.run), state.backend, state.simulated ? "true" : "false"}, 1);
   set({"thole_job_attempt", "Number of the attempt.", "", THOLE_METRIC_GAUGE, {"job"}}, {job_},
       static_cast<double>(state.attempt));
-  set({"thole_job_steps_run", "Train steps run, over all attempts.", "", THOLE_METRIC_GAUGE, {"job"}}, {job_},
-      static_cast<double>(state.steps_run));
   set({"thole_job_run_seconds", "Time for which the job has been run.", "seconds", THOLE_METRIC_GAUGE, {"job"}}, {job_},
       in_seconds(state.run_ns));
   uint32_t ranks = 0;

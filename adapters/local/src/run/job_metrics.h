@@ -17,7 +17,8 @@ class job_metrics {
  public:
   job_metrics(const library &core, const std::string &job_folder, const job_state &state);
 
-  void on_step(uint64_t step);
+  // The newest step, and all that were run over all attempts.
+  void on_step(uint64_t step, uint64_t steps_run);
   void on_checkpoint(const checkpoint_state &c);
   void on_incident(const incident_state &i);
   void on_recovered(const incident_state &i);
@@ -45,6 +46,7 @@ class job_metrics {
   std::string job_;
   std::string job_folder_;
   std::map<std::string, thole_cell *> cells_;
+  uint64_t steps_counted_;  // by this controller and those before it
   bool warned_ = false;
 };
 

@@ -120,7 +120,8 @@ std::optional<incident_state> find_failure(const attempt_view &a, bool memory_wa
   i.at_step = s->rank->step;
   i.kind = "exit";
   i.code = 1;
-  *settled = s->member->exited && !is_dying(a);
+  // No peer's failure makes a SIGKILL, so nobody who is still being taken down can be the cause of one.
+  *settled = s->member->exited && (s->rank_of == killed_outright || !is_dying(a));
   describe_exit(*s->member, memory_was_out, i);
   if (const auto &f = s->rank->failure) {
     i.message = f->type + ": " + f->message + (f->place.empty() ? "" : " (" + f->place + ")");

@@ -13,7 +13,6 @@
 namespace thole::local {
 namespace {
 
-constexpr std::size_t jobs_kept = 50;
 constexpr std::size_t most_document_bytes = 4u << 20;
 constexpr std::string_view this_machine =
     "apiVersion: thole.dev/v1alpha1\nkind: NodePool\nmetadata: {name: machine}\nspec: {simulated: false}\n";
@@ -71,6 +70,7 @@ result<job_state> place_and_run(const layout &l, job_state state, const job_file
     clear_job_folder(l.job(state.name), metrics);
     THOLE_TRY(replace_file(l.job(state.name) + "/job.json", files.job.text));
     THOLE_TRY(replace_file(l.job(state.name) + "/pool.json", files.pool.text));
+    if (files.spec.has_checkpoint) forget_old_runs(l, state, options.keep.runs);
   }
   // From here on it can be resumed.
   THOLE_TRY(save(l, state));
@@ -114,20 +114,22 @@ result<job_files> read_job_files(const library &core, const std::string &job_pat
 result<job_state> run_new_job(const layout &l, const job_files &files, run_options options) {
   THOLE_TRY(find_programs(files.spec, files.folder));
   const std::string folder = l.job(files.spec.name);
-  const bool was_there = exists(folder + "/state.json");
   THOLE_TRY(make_private_folder(folder));
   THOLE_LET(const file_lock lock, lock_job(l, files.spec.name));
-  if (was_there)
-    if (auto old = load(l, files.spec.name); old && !is_final(old->now))
+  job_state state;
+  if (auto old = load(l, files.spec.name)) {
+    if (!is_final(old->now))
       return fail(reason::JobInterrupted,
                   "the controller of {} was killed: `thole resume {}` goes on, `thole cancel {}` ends it",
                   files.spec.name, files.spec.name, files.spec.name);
-  job_state state;
+    state.runs = std::move(old->runs);
+  }
   state.name = files.spec.name;
   state.run = random_id();
   state.gang = random_id();
   state.folder = files.folder;
   state.started_wall_ns = wall_ns();
+  const uint32_t jobs_kept = options.keep.jobs;
   auto done = place_and_run(l, std::move(state), files, std::move(options));
   // A job that was never begun leaves nothing behind; one that was there before stays as it was.
   if (!done && !exists(folder + "/state.json")) remove_tree(folder);

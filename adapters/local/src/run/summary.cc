@@ -14,27 +14,6 @@ json seconds_or_null(int64_t ns) {
   return ns < 0 ? json(nullptr) : json(in_seconds(ns));
 }
 
-json gang_json(const job_state &s) {
-  json gang = json::array();
-  for (const member_state &m : s.members) {
-    json devices = json::array();
-    for (const grant_state &g : m.grants)
-      devices.push_back({{"uuid", g.uuid},
-                         {"kind", g.kind},
-                         {"memoryMiB", g.memory_mib},
-                         {"shareMilli", g.share_milli},
-                         {"migProfile", g.mig_profile},
-                         {"simulated", g.simulated}});
-    gang.push_back({{"role", m.role_name},
-                    {"member", m.member},
-                    {"firstRank", m.first_rank},
-                    {"ranks", m.ranks},
-                    {"node", m.node},
-                    {"devices", std::move(devices)}});
-  }
-  return gang;
-}
-
 double rate(const checkpoint_state &c) {
   return c.seconds > 0 ? static_cast<double>(c.bytes) / c.seconds / 1e6 : 0;
 }
@@ -70,16 +49,11 @@ json incidents_json(const job_state &s) {
   return list;
 }
 
-std::string devices_text(const member_state &m) {
-  std::vector<std::string> parts;
-  for (const grant_state &g : m.grants) {
-    std::string part = g.kind == "vgpu"  ? fmt::format("vGPU {}", bytes_text(g.memory_mib << 20))
-                       : g.kind == "mig" ? "MIG " + g.mig_profile
-                                         : "GPU";
-    if (g.kind == "vgpu" && g.share_milli > 0) part += fmt::format(" share {:.3g}", g.share_milli / 1000.0);
-    parts.push_back(part + " of " + g.uuid);
-  }
-  return parts.empty() ? "no device" : join(parts, ", ");
+std::string grant_text(const grant_state &g) {
+  if (g.kind == "mig") return fmt::format("MIG {} of {}", g.mig_profile, g.uuid);
+  if (g.kind != "vgpu") return "GPU " + g.uuid;
+  const std::string share = g.share_milli == 0 ? "" : fmt::format(", share {:.3g},", g.share_milli / 1000.0);
+  return fmt::format("vGPU {}{} of {}", bytes_text(g.memory_mib << 20), share, g.uuid);
 }
 
 std::string scalar_text(const json &value) {
@@ -113,7 +87,31 @@ void incidents_text(const job_state &s, std::string &out) {
 
 }  // namespace
 
+json member_json(const member_state &m) {
+  json devices = json::array();
+  for (const grant_state &g : m.grants)
+    devices.push_back({{"uuid", g.uuid},
+                       {"kind", g.kind},
+                       {"memoryMiB", g.memory_mib},
+                       {"shareMilli", g.share_milli},
+                       {"migProfile", g.mig_profile},
+                       {"simulated", g.simulated}});
+  return {{"role", m.role_name}, {"member", m.member}, {"firstRank", m.first_rank},
+          {"ranks", m.ranks},    {"node", m.node},     {"devices", std::move(devices)}};
+}
+
+std::string member_text(const member_state &m) {
+  const std::string ranks = m.ranks == 1 ? fmt::format("rank {}", m.first_rank)
+                                         : fmt::format("ranks {} to {}", m.first_rank, m.first_rank + m.ranks - 1);
+  std::vector<std::string> devices;
+  for (const grant_state &g : m.grants) devices.push_back(grant_text(g));
+  return fmt::format("{} {} ({}) on {}: {}", m.role_name, m.member, ranks, m.node,
+                     devices.empty() ? "no device" : join(devices, "; "));
+}
+
 json summary_json(const layout &l, const job_state &s, bool running) {
+  json gang = json::array();
+  for (const member_state &m : s.members) gang.push_back(member_json(m));
   return {{"job", s.name},
           {"run", id_text(s.run)},
           {"phase", phase_text(s.now)},
@@ -127,7 +125,7 @@ json summary_json(const layout &l, const job_state &s, bool running) {
           {"steps", {{"newest", s.newest_step}, {"run", s.steps_run}}},
           {"seconds", in_seconds(s.run_ns)},
           {"started", utc_text(s.started_wall_ns)},
-          {"gang", gang_json(s)},
+          {"gang", std::move(gang)},
           {"checkpointsCommitted", s.checkpoints_committed},
           {"checkpoints", checkpoints_json(s)},
           {"incidents", incidents_json(s)},
@@ -150,8 +148,7 @@ std::string summary_text(const layout &l, const job_state &s, bool running, bool
   out += fmt::format("  gang         {} members, {} ranks{}; caps are held by: {}\n", s.members.size(), ranks,
                      s.simulated ? ", simulated" : "", s.backend.empty() ? "none" : s.backend);
   for (std::size_t i = 0; i < s.members.size() && i < 16; ++i)
-    out += fmt::format("               {} {}: {} on {}\n", s.members[i].role_name, s.members[i].member,
-                       devices_text(s.members[i]), s.members[i].node);
+    out += fmt::format("               {}\n", member_text(s.members[i]));
   if (s.members.size() > 16) out += fmt::format("               and {} more\n", s.members.size() - 16);
   out += fmt::format("  steps        {} done, {} run in {} attempt{}, {}\n", s.newest_step, s.steps_run, s.attempt,
                      s.attempt == 1 ? "" : "s", duration_text(s.run_ns));

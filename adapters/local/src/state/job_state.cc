@@ -35,6 +35,10 @@ struct writer {
   void field(const char *name, const thole_id &id) const { out[name] = id_text(id); }
   void field(const char *name, const phase &p) const { out[name] = phase_text(p); }
   template <class T>
+  void optional(const char *name, const T &value) const {
+    out[name] = value;
+  }
+  template <class T>
   void group(const char *name, const T &value) const;
   template <class T>
   void list(const char *name, const std::vector<T> &values) const;
@@ -52,6 +56,11 @@ struct reader {
     const auto *const at = std::find(std::begin(phases), std::end(phases), text);
     if (at == std::end(phases)) throw std::out_of_range("phase");
     p = static_cast<phase>(at - std::begin(phases));
+  }
+  // Added after version 1 was first written.
+  template <class T>
+  void optional(const char *name, T &value) const {
+    if (in.contains(name)) value = in.at(name).get<T>();
   }
   template <class T>
   void group(const char *name, T &value) const;
@@ -88,7 +97,8 @@ void fields(const V &v, S &s, checkpoint_state *) {
 }
 template <class V, class S>
 void fields(const V &v, S &s, job_state *) {
-  v.field("name", s.name), v.field("run", s.run), v.field("gang", s.gang), v.field("phase", s.now);
+  v.field("name", s.name), v.field("run", s.run), v.optional("runs", s.runs), v.field("gang", s.gang),
+      v.field("phase", s.now);
   v.field("ledger", s.ledger), v.field("simulated", s.simulated), v.field("backend", s.backend);
   v.field("folder", s.folder), v.field("store", s.store), v.field("keyFile", s.key_file), v.field("attempt", s.attempt);
   v.field("stepsRun", s.steps_run), v.field("newestStep", s.newest_step);
@@ -174,15 +184,6 @@ result<file_lock> lock_job(const layout &l, const std::string &name, int patienc
 
 bool job_is_running(const layout &l, const std::string &name) {
   return file_lock::is_held(l.job(name) + "/lock");
-}
-
-void forget_old_jobs(const layout &l, std::size_t keep) {
-  std::vector<std::pair<int64_t, std::string>> ended;
-  for (const std::string &name : l.job_names())
-    if (auto s = load(l, name); s && is_final(s->now)) ended.emplace_back(s->ended_wall_ns, name);
-  std::sort(ended.begin(), ended.end(), std::greater<>());
-  for (std::size_t i = keep; i < ended.size(); ++i)
-    if (auto lock = lock_job(l, ended[i].second, 0)) remove_tree(l.job(ended[i].second));
 }
 
 }  // namespace thole::local

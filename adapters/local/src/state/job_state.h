@@ -74,6 +74,7 @@ struct checkpoint_state {
 struct job_state {
   std::string name;
   thole_id run{};
+  std::vector<std::string> runs;  // of this name, whose checkpoints are kept: the newest is last
   thole_id gang{};
   phase now = phase::planned;
   std::string ledger;
@@ -112,8 +113,5 @@ result<job_state> load(const layout &l, const std::string &name);
 // command that looks for orphans may hold it for a moment.
 result<file_lock> lock_job(const layout &l, const std::string &name, int patience_ms = 1000);
 bool job_is_running(const layout &l, const std::string &name);
-
-// Final jobs beyond the newest `keep` are forgotten, with their folders; their stores are never touched.
-void forget_old_jobs(const layout &l, std::size_t keep);
 
 }  // namespace thole::local
