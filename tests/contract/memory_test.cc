@@ -27,7 +27,9 @@ bool fails() {
 
 }  // namespace
 
-// These are found before the C library's own, by the library under test too.
+// These are found before the C library's own, by the library under test too: for that they have to be visible, however
+// the rest of this program is compiled.
+#pragma GCC visibility push(default)
 extern "C" {
 void *__libc_malloc(size_t);
 void *__libc_calloc(size_t, size_t);
@@ -77,6 +79,7 @@ time_t time(time_t *to) {
   return now.tv_sec;
 }
 }
+#pragma GCC visibility pop
 
 using namespace host;
 
