@@ -12,6 +12,11 @@
 
 A script that never imports this package runs as well; docs/guide/python.md says what it gains.
 """
+from pkgutil import extend_path
+
+# Adapters add to this package from distributions of their own, such as thole.ray.
+__path__ = extend_path(__path__, __name__)
+
 from . import allocation, checkpoint, metrics
 from .allocation import Allocation
 from .checkpoint import Checkpoints, Rows
