@@ -1,4 +1,5 @@
 """The `thole` command under test, and jobs for it."""
+import contextlib
 import json
 import os
 import pathlib
@@ -6,6 +7,8 @@ import signal
 import subprocess
 import sys
 import time
+
+import pytest
 
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parents[2]
@@ -120,3 +123,20 @@ def processes_of(run_or_marker):
 def kill(process, number=signal.SIGKILL):
     process.send_signal(number)
     return process.wait(30)
+
+
+def mounted(*arguments):
+    done = subprocess.run(["mount", *map(str, arguments)], capture_output=True, text=True)
+    if done.returncode != 0:
+        pytest.skip(f"needs mount: {done.stderr.strip()}")
+
+
+@contextlib.contextmanager
+def tmpfs(folder, options):
+    """A small file system of its own at `folder`, while the block runs."""
+    folder.mkdir()
+    mounted("-t", "tmpfs", "-o", f"mode=700,{options}", "tmpfs", folder)
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "-l", folder], check=True)

@@ -30,8 +30,9 @@ void rebuild() {
 
 spdlog::level::level_enum level_of(thole_log_level level) {
   if (level >= THOLE_LOG_ERROR) return spdlog::level::err;
-  if (level >= THOLE_LOG_WARN) return spdlog::level::warn;
-  return level >= THOLE_LOG_INFO ? spdlog::level::info : spdlog::level::debug;
+  // What the core finds worth telling its host is a detail to a person at a terminal: -v shows it, the job's log has
+  // it.
+  return level >= THOLE_LOG_WARN ? spdlog::level::warn : spdlog::level::debug;
 }
 
 }  // namespace

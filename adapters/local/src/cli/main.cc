@@ -2,9 +2,12 @@
 #include <CLI/App.hpp>
 #include <CLI/Config.hpp>
 #include <CLI/Formatter.hpp>
+#include <algorithm>
 #include <csignal>
 #include <cstdio>
 #include <exception>
+#include <utility>
+#include <vector>
 
 #include "base/log.h"
 #include "base/text.h"
@@ -23,6 +26,43 @@ std::string version_text() {
   if (const thole_root *root = thole_entry_v1(THOLE_ABI_MAJOR, THOLE_ABI_MINOR, nullptr))
     text += fmt::format(" (libthole {}, contract {}.{})", view(root->version), root->abi_major, root->abi_minor);
   return text;
+}
+
+// How many letters must be changed, added or left out to make b of a.
+std::size_t distance(std::string_view a, std::string_view b) {
+  std::vector<std::size_t> row(b.size() + 1);
+  for (std::size_t j = 0; j <= b.size(); ++j) row[j] = j;
+  for (std::size_t i = 1; i <= a.size(); ++i) {
+    std::size_t diagonal = std::exchange(row[0], i);
+    for (std::size_t j = 1; j <= b.size(); ++j) {
+      const std::size_t changed = diagonal + (a[i - 1] == b[j - 1] ? 0 : 1);
+      diagonal = std::exchange(row[j], std::min({row[j] + 1, row[j - 1] + 1, changed}));
+    }
+  }
+  return row[b.size()];
+}
+
+// What was wrong with a command line, and where to look. `words`: what is left over of it.
+int explain_usage(const CLI::App &app, const CLI::ParseError &e, const std::vector<std::string> &words) {
+  std::string name = "thole";
+  const CLI::App *at = &app;
+  while (!at->get_subcommands().empty()) {
+    at = at->get_subcommands().front();
+    name += " " + at->get_name();
+  }
+  const auto known = at->get_subcommands([](const CLI::App *) { return true; });
+  const auto unknown = std::find_if(words.begin(), words.end(), [](const std::string &w) { return w[0] != '-'; });
+  if (known.empty() || unknown == words.end()) {
+    std::fprintf(stderr, "%s: %s\n`%s --help` shows how it is used\n", name.c_str(), e.what(), name.c_str());
+    return exit_usage;
+  }
+  const auto *const near = *std::min_element(known.begin(), known.end(), [&](const CLI::App *a, const CLI::App *b) {
+    return distance(a->get_name(), *unknown) < distance(b->get_name(), *unknown);
+  });
+  std::fprintf(stderr, "%s: there is no command %s%s\n`%s --help` lists them\n", name.c_str(), unknown->c_str(),
+               distance(near->get_name(), *unknown) <= 2 ? (": is " + near->get_name() + " meant?").c_str() : "",
+               name.c_str());
+  return exit_usage;
 }
 
 int run(int argc, char **argv) {
@@ -47,7 +87,8 @@ int run(int argc, char **argv) {
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError &e) {
-    return app.exit(e) == 0 ? exit_ok : exit_usage;
+    if (e.get_exit_code() == 0) return app.exit(e);
+    return explain_usage(app, e, app.remaining(true));
   }
   start_log(common.quiet, common.verbose);
   if (common.platform != "local") {

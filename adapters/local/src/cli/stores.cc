@@ -26,7 +26,7 @@ result<json> with_checkpoints(const common_options &common, const std::string &n
   THOLE_LET(const std::string text, read_file(l.job(name) + "/job.json", 4u << 20));
   THOLE_LET(const job_spec spec, job_spec_from(text));
   THOLE_LET(const auto core, library::open({}));
-  THOLE_LET(store_place place, bind_store(l, *core, text, spec, s.folder, s.run));
+  THOLE_LET(store_place place, bind_store(l, *core, text, spec, s.folder, s.run, missing_key::fail));
   return f(checkpoints(*core, std::move(place)));
 }
 
@@ -116,7 +116,7 @@ result<int> plugins(const common_options &common, const std::string &folder) {
     print_json({{"folder", from}, {"plugins", all}});
     return exit_ok;
   }
-  print(from + "\n");
+  print(from + (all.empty() ? ": no plugins\n" : "\n"));
   for (const json &p : all)
     print(fmt::format(
         "  {:<24} {:<8} {:<8} {}\n", p["id"].get<std::string>(), p["provides"].get<std::string>(),

@@ -58,7 +58,7 @@ std::string below(const std::string &folder, const std::string &path) {
 }
 
 result<> bind_key(const layout &l, const library &core, const std::string &job_text, const job_spec &spec,
-                  const std::string &folder, store_place &place) {
+                  const std::string &folder, missing_key without, store_place &place) {
   const key_binding bound = bound_key(job_text, spec.key);
   place.key_helper = bound.helper;
   if (!place.key_helper.empty()) {
@@ -70,6 +70,10 @@ result<> bind_key(const layout &l, const library &core, const std::string &job_t
   if (!bound.file.empty())
     return fail(reason::KeyMissing, "the key file {} is not there: `thole key new --file {}` makes one", place.key_file,
                 place.key_file);
+  if (without == missing_key::fail)
+    return fail(reason::KeyMissing,
+                "the key {} of this run's checkpoints is gone: put a copy of it back, they cannot be read without it",
+                place.key_file);
   THOLE_TRY(call([&](thole_status *s) { return core.root().core->key_new(core.core(), borrow(place.key_file), s); }));
   say("made a new key {}: without it the checkpoints cannot be read, so keep a copy", place.key_file);
   return {};
@@ -78,7 +82,7 @@ result<> bind_key(const layout &l, const library &core, const std::string &job_t
 }  // namespace
 
 result<store_place> bind_store(const layout &l, const library &core, const std::string &job_text, const job_spec &spec,
-                               const std::string &folder, thole_id run) {
+                               const std::string &folder, thole_id run, missing_key without) {
   store_place place;
   place.run = run;
   std::string store = below(folder, bound_store(job_text, spec.store));
@@ -88,7 +92,7 @@ result<store_place> bind_store(const layout &l, const library &core, const std::
   }
   place.folder = store + "/" + spec.name + "-" + id_text(run);
   place.anchor = l.job(spec.name) + "/anchor";
-  THOLE_TRY(bind_key(l, core, job_text, spec, folder, place));
+  THOLE_TRY(bind_key(l, core, job_text, spec, folder, without, place));
   return place;
 }
 

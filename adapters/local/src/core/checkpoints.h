@@ -20,11 +20,14 @@ struct store_place {
   std::string anchor;
 };
 
-// Finds the folder and the key that a job's names are bound to on this platform, and makes what is missing of those
-// that the file leaves unbound. Relative paths begin at `folder`, that of the job file. Fails: KeyMissing,
-// StateUnwritable.
+// Who may make the key that a job names and no file binds: a run's first attempt, which says so. Later nobody could
+// read with it what is there.
+enum class missing_key { make, fail };
+
+// Finds the folder and the key that a job's names are bound to on this platform, and makes the folder of a store that
+// the file leaves unbound. Relative paths begin at `folder`, that of the job file. Fails: KeyMissing, StateUnwritable.
 result<store_place> bind_store(const layout &l, const library &core, const std::string &job_text, const job_spec &spec,
-                               const std::string &folder, thole_id run);
+                               const std::string &folder, thole_id run, missing_key without);
 
 class checkpoints {
  public:

@@ -68,6 +68,7 @@ result<> list_gpus(const library &core, bool needs_devices, answer_room &room, t
   }
   if (listed || !needs_devices) return {};
   if (!loaded && listed.error().reason == "PluginNotLoaded") return loaded;
+  listed.error().message += "; a pool file with `simulated: true` (--pool) needs no GPU";
   return listed;
 }
 

@@ -21,6 +21,8 @@ constexpr int64_t settle_ns = 2 * second_ns;             // for a failed program
 constexpr int64_t dying_ns = 10 * second_ns;             // for a large process to be taken down, on a busy machine
 constexpr int64_t incident_patience_ns = second_ns / 4;  // between SIGTERM and SIGKILL for who is left over
 constexpr int64_t default_grace_ns = 30 * second_ns;
+constexpr std::size_t incidents_with_traceback = 16;  // the newest: the state of a job with many stays small
+constexpr std::size_t most_old_message = 200;
 
 std::string search_path(const role_spec &role) {
   const auto own = role.environment.find("PATH");
@@ -63,7 +65,8 @@ result<> controller::set_up() {
   loop_->watch_signals([this](int s) { on_signal(s); });
   THOLE_LET(programs_, find_programs(spec_, state_.folder));
   if (spec_.has_checkpoint) {
-    THOLE_LET(store_place place, bind_store(layout_, *core_, job_text_, spec_, state_.folder, state_.run));
+    const missing_key without = state_.attempt == 0 ? missing_key::make : missing_key::fail;
+    THOLE_LET(store_place place, bind_store(layout_, *core_, job_text_, spec_, state_.folder, state_.run, without));
     state_.store = place.folder;
     state_.key_file = place.key_file;
     checkpoints_.emplace(*core_, std::move(place));
@@ -271,6 +274,11 @@ result<bool> controller::after_incident() {
   for (const checkpoint_state &c : state_.checkpoints)
     if (!checkpoints_ && c.committed) i.safe_step = std::max(i.safe_step, c.step);
   metrics_->on_incident(i);
+  if (state_.incidents.size() > incidents_with_traceback) {
+    incident_state &old = state_.incidents[state_.incidents.size() - 1 - incidents_with_traceback];
+    old.traceback.clear();
+    if (old.message.size() > most_old_message) old.message.resize(most_old_message);
+  }
   bool restart = false;
   THOLE_TRY(decide(i, &restart));
   return restart;

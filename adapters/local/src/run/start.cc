@@ -17,10 +17,6 @@ constexpr std::size_t most_document_bytes = 4u << 20;
 constexpr std::string_view this_machine =
     "apiVersion: thole.dev/v1alpha1\nkind: NodePool\nmetadata: {name: machine}\nspec: {simulated: false}\n";
 
-std::string metrics_file(const layout &l, const std::string &name) {
-  return l.job(name) + "/controller-" + std::to_string(wall_ns()) + ".metrics";
-}
-
 // What an earlier run of the same name has left. Its checkpoints are elsewhere, and stay.
 void clear_job_folder(const std::string &folder, const std::string &keep) {
   std::error_code bad;
@@ -37,6 +33,24 @@ result<std::string> make_runtime_folder(const job_state &s) {
   THOLE_TRY(make_private_folder(folder));
   return folder;
 }
+
+// The controller's metrics file, which is not left behind by a command that starts nothing.
+class metrics_path {
+ public:
+  metrics_path(const layout &l, const std::string &job)
+      : path_(l.job(job) + "/controller-" + std::to_string(wall_ns()) + ".metrics") {}
+  ~metrics_path() {
+    if (!kept_) ::unlink(path_.c_str());
+  }
+  metrics_path(const metrics_path &) = delete;
+  metrics_path &operator=(const metrics_path &) = delete;
+  const std::string &text() const noexcept { return path_; }
+  void keep() noexcept { kept_ = true; }
+
+ private:
+  std::string path_;
+  bool kept_ = false;
+};
 
 // Releases what was placed if the way to a running controller is left early.
 class placed_gang {
@@ -58,8 +72,8 @@ class placed_gang {
 
 result<job_state> place_and_run(const layout &l, job_state state, const job_files &files, run_options options) {
   const bool is_new = state.attempt == 0;
-  const std::string metrics = metrics_file(l, state.name);
-  THOLE_LET(ledger g, ledger::open(l, files.pool, metrics, files.spec.wants_devices()));
+  metrics_path metrics(l, state.name);
+  THOLE_LET(ledger g, ledger::open(l, files.pool, metrics.text(), files.spec.wants_devices()));
   THOLE_TRY(sweep(l, g));
   THOLE_LET(state.members, g.place(files.job.text, state.gang));
   placed_gang placed(g, state.gang);
@@ -67,7 +81,7 @@ result<job_state> place_and_run(const layout &l, job_state state, const job_file
   state.simulated = files.pool.simulated;
   THOLE_LET(state.runtime, make_runtime_folder(state));
   if (is_new) {
-    clear_job_folder(l.job(state.name), metrics);
+    clear_job_folder(l.job(state.name), metrics.text());
     THOLE_TRY(replace_file(l.job(state.name) + "/job.json", files.job.text));
     THOLE_TRY(replace_file(l.job(state.name) + "/pool.json", files.pool.text));
     if (files.spec.has_checkpoint) forget_old_runs(l, state, options.keep.runs);
@@ -77,6 +91,7 @@ result<job_state> place_and_run(const layout &l, job_state state, const job_file
   g.leave_gate();
   log_to_file(l.job(state.name) + "/controller.log");
   placed.keep();
+  metrics.keep();
   const gpu_locks locks = g.take_locks();
   controller c(l, std::move(state), files.spec, files.job.text, g.take_core(), std::move(options));
   return c.run();
@@ -131,8 +146,9 @@ result<job_state> run_new_job(const layout &l, const job_files &files, run_optio
   state.started_wall_ns = wall_ns();
   const uint32_t jobs_kept = options.keep.jobs;
   auto done = place_and_run(l, std::move(state), files, std::move(options));
-  // A job that was never begun leaves nothing behind; one that was there before stays as it was.
-  if (!done && !exists(folder + "/state.json")) remove_tree(folder);
+  // A job that was never begun leaves nothing behind; one that was there before, and was not replaced, stays as it was.
+  if (!done)
+    if (auto now = load(l, files.spec.name); !now || now->attempt == 0) remove_tree(folder);
   forget_old_jobs(l, jobs_kept);
   return done;
 }
