@@ -202,6 +202,56 @@ std::vector<game> checkpoint_games(world &w, lent &m) {
           })};
 }
 
+// A placement of a whole simulated GPU, and the record that is made of it.
+struct one_member {
+  thole_grant grant = sized<thole_grant>();
+  thole_placement placement = sized<thole_placement>();
+  thole_member member = sized<thole_member>();
+  one_member() {
+    grant.uuid = THOLE_STR("SIM-0");
+    grant.kind = THOLE_KIND_WHOLE;
+    grant.share_milli = 1000;
+    grant.memory_mib = 1024;
+    placement.ranks = 1;
+    placement.node = THOLE_STR("n0");
+    placement.grants = one(grant);
+    member.gang = {1, 2};
+    member.attempt = member.generation = 1;
+    member.role = THOLE_STR("trainer");
+    member.placement = &placement;
+  }
+  one_member(const one_member &) = delete;
+  one_member &operator=(const one_member &) = delete;
+};
+
+std::vector<game> partition_games(world &, lent &m) {
+  static const one_member given;  // its parts point to one another
+  const auto *t = root()->partition;
+  const auto assign = [t](const thole_member *member, thole_assignment *assignment, lent &room) {
+    return t->assign({}, member, assignment, &room.room, nullptr);
+  };
+  return {in("partition.assign member", given.member,
+             [=, &m](const thole_member *member) {
+               auto assignment = sized<thole_assignment>();
+               return assign(member, &assignment, m);
+             }),
+          in("partition.assign member.placement", given.placement,
+             [=, &m](const thole_placement *placement) {
+               thole_member member = given.member;
+               member.placement = placement;
+               auto assignment = sized<thole_assignment>();
+               return assign(&member, &assignment, m);
+             }),
+          out<thole_assignment>("partition.assign assignment",
+                                [=, &m](thole_assignment *assignment) { return assign(&given.member, assignment, m); }),
+          out<thole_record>("partition.read_record record", [=, &m](thole_record *record) {
+            lent own;
+            auto assignment = sized<thole_assignment>();
+            const thole_code code = assign(&given.member, &assignment, own);
+            return code != THOLE_OK ? code : t->read_record({}, assignment.record, record, &m.room, nullptr);
+          })};
+}
+
 std::vector<game> draft_games(world &w, lent &m) {
   const thole_root *r = root();
   auto incident = sized<thole_incident>();
@@ -246,7 +296,7 @@ class sizes : public testing::Test {
   void SetUp() override {
     w.open();
     w.make_key();
-    for (auto group : {core_games, gang_games, checkpoint_games, draft_games})
+    for (auto group : {core_games, gang_games, checkpoint_games, partition_games, draft_games})
       for (auto &one : group(w, m)) games.push_back(std::move(one));
   }
   world w;
