@@ -107,18 +107,24 @@ def _sanitized(preset):
     return run
 
 
+def _corpus(context, preset, name):
+    """The first inputs of a parser: files of people, and what tests/fuzz/binary_corpus made in the build."""
+    folders = [os.path.join(ROOT, "tests/files/good"), os.path.join(ROOT, "tests/files/bad"),
+               os.path.join(ROOT, "tests/fuzz/corpus", name), os.path.join(context.folder(preset), "tests/fuzz/corpus", name)]
+    return [folder for folder in folders if os.path.isdir(folder)]
+
+
 def fuzz(suite, context):
     names = sorted(os.path.splitext(os.path.basename(p))[0] for p in glob.glob(os.path.join(ROOT, "tests/fuzz/*.cc")))
     if not context.build(suite, "clang", *(f"fuzz_{name}" for name in names)):
         return
     seconds = 3600 if context.long else 15
     for name in names:
-        corpus = [os.path.join(ROOT, folder) for folder in ("tests/files/good", "tests/files/bad", f"tests/fuzz/corpus/{name}")]
         kept = os.path.join(context.build_root, "fuzz", name)
         os.makedirs(kept, exist_ok=True)
         command = [os.path.join(context.folder("clang"), f"tests/fuzz/fuzz_{name}"), f"-max_total_time={seconds}",
                    "-timeout=10", "-rss_limit_mb=2048", "-max_len=65536", "-print_final_stats=1",
-                   f"-artifact_prefix={kept}/found-", kept, *(folder for folder in corpus if os.path.isdir(folder))]
+                   f"-artifact_prefix={kept}/found-", kept, *_corpus(context, "clang", name)]
         done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False,
                               cwd=kept, stdin=subprocess.DEVNULL)
         runs = [line.split(":")[-1].strip() for line in done.stderr.splitlines() if "number_of_executed_units" in line]
@@ -132,9 +138,8 @@ def replay(suite, context):
     if not context.build(suite, "release"):
         return
     for name in names:
-        folders = [os.path.join(ROOT, folder) for folder in ("tests/files/good", "tests/files/bad", f"tests/fuzz/corpus/{name}")]
         program = os.path.join(context.folder("release"), f"tests/fuzz/replay_{name}")
-        done = subprocess.run([program, *(f for f in folders if os.path.isdir(f))], capture_output=True, text=True,
+        done = subprocess.run([program, *_corpus(context, "release", name)], capture_output=True, text=True,
                               errors="replace", check=False)
         suite.add(f"replay {name}", PASSED if done.returncode == 0 else FAILED, last_lines(done.stdout + done.stderr))
 
