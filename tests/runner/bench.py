@@ -42,7 +42,21 @@ def met(line):
             "<": value < limit, ">": value > limit}[found.group(2)]
 
 
-def run(name, path, context):
+# What makes the longest figures short: a look, not a measurement. What the environment says already stays.
+SHORT = {"THOLE_PAIRS": "2", "THOLE_STEPS": "80", "THOLE_KILLS": "3"}
+
+
+def knows_long(name):
+    """Whether a figure has a longer version, as its first lines then say."""
+    folder = os.path.join(ROOT, "tests/figures")
+    for file in os.listdir(folder):
+        if os.path.splitext(file)[0] == name:
+            with open(os.path.join(folder, file), encoding="utf-8") as text:
+                return "[--long]" in text.read(4000)
+    return False
+
+
+def run(name, path, context, short=False):
     """The lines of one figure; raises RuntimeError with what it said if it failed."""
     if path is None:
         suite = Suite("bench")
@@ -50,7 +64,10 @@ def run(name, path, context):
             raise RuntimeError(suite.results[-1].detail)
         path = os.path.join(context.folder("release"), "tests", f"figure_{name}")
     command = [context.python, "-B", path] if path.endswith(".py") else [path]
-    done = subprocess.run(command, env={**os.environ, **context.environment()}, capture_output=True, text=True,
+    if context.long and knows_long(name):
+        command.append("--long")
+    environment = {**(SHORT if short else {}), **os.environ, **context.environment()}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True,
                           errors="replace", stdin=subprocess.DEVNULL, check=False)
     lines = []
     for text in done.stdout.splitlines():
@@ -83,8 +100,11 @@ def main():
     parser = argparse.ArgumentParser(prog="tests/bench", description="Runs the figures.")
     parser.add_argument("name", nargs="*", help="only figures whose name begins so")
     parser.add_argument("--json", action="store_true", help="print the lines as data")
+    length = parser.add_mutually_exclusive_group()
+    length.add_argument("--short", action="store_true", help="few repetitions: a look, not a measurement")
+    length.add_argument("--long", action="store_true", help="the long versions too")
     arguments = parser.parse_args()
-    context = Context(long=False)
+    context = Context(long=arguments.long)
     suite = Suite("bench")
     if not context.build(suite, "release"):
         print(suite.results[-1].detail, file=sys.stderr)
@@ -97,7 +117,7 @@ def main():
     for name, path in chosen.items():
         print(f"{name} ...", file=sys.stderr, flush=True)
         try:
-            lines += [{**{c: line.get(c) for c in COLUMNS}, "met": met(line)} for line in run(name, path, context)]
+            lines += [{**{c: line.get(c) for c in COLUMNS}, "met": met(line)} for line in run(name, path, context, arguments.short)]
         except RuntimeError as problem:
             print(f"tests/bench: {name}: {problem}", file=sys.stderr)
             failed = True
