@@ -64,6 +64,8 @@ class Run:
         self.checkpoint = Checkpoints.from_environment(self.rank, self.world_size, self.attempt, self._tell)
         if self._platform is not None:
             self._watch()
+        elif "THOLE_ATTEMPT" in os.environ:
+            self._heed_sigterm()  # a platform without a socket: SIGTERM is all that it can say
 
     @property
     def allocation(self) -> Optional[allocation.Allocation]:
@@ -140,7 +142,10 @@ class Run:
         sys.excepthook = hook
         atexit.register(self.close)
         os.register_at_fork(after_in_child=self._after_fork_in_child)
-        # A script that has its own handler keeps it.
+        self._heed_sigterm()
+
+    def _heed_sigterm(self) -> None:
+        """A script that has its own handler keeps it."""
         if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) == signal.SIG_DFL:
             signal.signal(signal.SIGTERM, lambda number, frame: self._stop("SIGTERM", 30.0))
 
