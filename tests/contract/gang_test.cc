@@ -312,7 +312,7 @@ TEST(plans, and_explain_agree) {
       const std::string planned = l.plan(w);
       const std::string message = l.status.message;
       ASSERT_EQ(l.explain(w), "");
-      EXPECT_EQ(l.why.fits, planned.empty() ? 1u : 0u) << members << level;
+      EXPECT_EQ(l.why.fits, planned.empty() ? THOLE_FIT_YES : THOLE_FIT_NO) << members << level;
       EXPECT_EQ(text(l.why.reason), planned);
       EXPECT_EQ(text(l.why.message), planned.empty() ? "" : message);
       ++(planned.empty() ? fits : not_fits);

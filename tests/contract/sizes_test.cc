@@ -322,6 +322,17 @@ TEST_F(sizes, too_small_or_not_set_is_refused) {
     }
 }
 
+TEST_F(sizes, one_that_ends_inside_a_field_is_refused) {
+  std::size_t refused = 0;
+  for (const game &g : games) {
+    bool overrun = false;
+    const bool is_refused = g.play(g.full - 4, g.full - 4, &overrun) == THOLE_INVALID;
+    EXPECT_TRUE(is_refused) << g.name;
+    refused += is_refused ? 1 : 0;
+  }
+  printf("%zu of %zu structs\n", refused, games.size());
+}
+
 TEST_F(sizes, every_older_size_is_read_and_written_no_further) {
   int tried = 0;
   for (const auto &g : games)

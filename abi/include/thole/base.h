@@ -5,17 +5,22 @@
  * Three kinds of struct exist in the contract, and no fourth:
  *   frozen   the structs of this header, and others that say so; their layout is for ever.
  *   sized    `uint64_t struct_size` comes first. Fields are only ever appended, in units of 8 bytes, and zero is always
- *            the right default of an appended field. sizeof is a multiple of 8, without padding; `reserved` is zero.
- *            The callee reads and writes no byte beyond struct_size.
+ *            the right default of an appended field. sizeof and struct_size are multiples of 8, without padding. A
+ *            `reserved` that is not zero is ArgumentBad. The callee reads and writes no byte beyond struct_size.
  *   opaque   handles (core.h, checkpoint.h): 64 bits with a generation, so that a stale one is told, not followed.
  *
  * Who sets struct_size: of a struct that the caller passes, in or out, the caller, to its own sizeof. An out-struct is
- * zeroed by the caller; the callee fills what both know, leaves the rest alone, and on failure leaves all of it alone.
+ * zeroed by the caller; the callee fills what both know, leaves the rest alone, and on failure leaves all of it alone,
+ * but for what a slot's comment says. Outputs are checked before anything is done, and do not overlap inputs.
  * Of a struct that the callee lays out in a thole_buffer, the callee, to its own sizeof: a reader that may be newer asks
  * THOLE_HAS before each later field.
  *
  * Any call may also answer ArgumentMissing, ArgumentBad, TextNotUtf8, OverBound, OutOfMemory or Defect; one that takes a
  * handle HandleStale or Forked; one that takes a thole_buffer BufferTooSmall. "Fails:" names what is particular.
+ *
+ * Enums are int32_t. The callee refuses a value that it does not know; a reader of an answer accepts it.
+ * Bounds that no header names: texts that are paths 4096 bytes, a list's stride and a struct_size 65536, numbers of MiB
+ * and of thousandths 2^40.
  *
  * Platform: 64-bit little-endian Linux.   Since 0.1 unless said otherwise.
  */
@@ -72,8 +77,9 @@ typedef struct thole_bytes {
 } thole_bytes;
 
 /* An array whose element i lies at (const char *)data + i * stride. The stride lets elements grow. data and stride are
- * multiples of 8, and no element's struct_size is beyond the stride; else, and for
- * data NULL with count > 0, the answer is ArgumentBad. {NULL, 0, 0} is empty. */
+ * multiples of the element's alignment, which is 8 for all but the frozen thole_mig_place (4), and no element's
+ * struct_size is beyond the stride; else, and for data NULL with count > 0, the answer is ArgumentBad. {NULL, 0, 0} is
+ * empty. */
 typedef struct thole_list {
   const void *data;
   uint64_t count;
@@ -107,13 +113,13 @@ typedef struct thole_buffer {
 #define THOLE_AT(list, T, i) \
   ((const T *)(const void *)((const char *)(list).data + (uint64_t)(i) * (list).stride))
 #ifdef __cplusplus
-#define THOLE_STR(literal) (thole_str{literal, sizeof(literal) - 1})
+#define THOLE_STR(literal) (thole_str{"" literal, sizeof(literal) - 1})
 #else
-#define THOLE_STR(literal) ((thole_str){literal, sizeof(literal) - 1})
+#define THOLE_STR(literal) ((thole_str){"" literal, sizeof(literal) - 1})
 #endif
 
 /* The same where C wants a constant: in the initializer of a static table. */
-#define THOLE_STR_INIT(literal) {literal, sizeof(literal) - 1}
+#define THOLE_STR_INIT(literal) {"" literal, sizeof(literal) - 1}
 
 #define THOLE_EXPORT __attribute__((visibility("default")))
 

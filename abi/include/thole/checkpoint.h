@@ -31,6 +31,9 @@ extern "C" {
 #define THOLE_MAX_DIMS 32u        /* dimensions of a tensor                             */
 #define THOLE_MAX_ITEM_NAME 1024u /* bytes                                              */
 #define THOLE_MAX_VALUE 16777216u /* bytes of a value that is no tensor                 */
+#define THOLE_MAX_ATTEMPT 1048576u /* a number beyond it is a mistake, and would fence the run for ever */
+#define THOLE_MAX_STEP 4611686018427387904u /* train steps: 2^62 */
+#define THOLE_MAX_OPEN 256u        /* writers, and as many readers, of one process: THOLE_EXHAUSTED (HandlesOut) */
 
 /* Opaque handles of one process. {0} is none. Two calls on one writer or reader at once wait for each other. */
 typedef struct thole_writer {
@@ -54,14 +57,16 @@ typedef struct thole_key {
   uint64_t struct_size; /* sized */
   thole_key_kind kind;
   uint32_t reserved;
-  thole_str path;       /* of the file, or of the helper's program: absolute */
-  thole_list arguments; /* of thole_str: the helper's, without argv[0] */
+  thole_str path;       /* of the file, or of the helper's program, which is absolute */
+  thole_list arguments; /* of thole_str: the helper's, without argv[0]; 64 at most */
 } thole_key;
 
-/* A folder of checkpoints of one run. A run keeps its id through all its attempts. */
+/* A folder of checkpoints of one run. A run keeps its id through all its attempts. A relative path is taken from the
+ * working folder that the process has at the call. */
 typedef struct thole_store {
   uint64_t struct_size;  /* sized */
-  thole_str folder;      /* UTF-8 path; made if missing, with mode 0700 */
+  thole_str folder;      /* UTF-8 path. fence and begin make it if it is missing, with mode 0700, unless the anchor
+                          * remembers a checkpoint there; everything else answers StoreGone */
   thole_id run;
   const thole_key *key;
   /* A file outside the store, private to its owner, that remembers the newest checkpoint seen. With it, a store that
@@ -101,8 +106,8 @@ typedef struct thole_item {
 
 typedef struct thole_save {
   uint64_t struct_size; /* sized */
-  uint64_t attempt;     /* of the run, >= 1: the fence */
-  uint64_t step;        /* train steps that are done */
+  uint64_t attempt;     /* of the run, 1 .. THOLE_MAX_ATTEMPT: the fence */
+  uint64_t step;        /* train steps that are done; more than this attempt has committed so far */
   uint32_t part;        /* 0 .. parts - 1: the rank */
   uint32_t parts;
 } thole_save;
@@ -152,7 +157,7 @@ typedef struct thole_checkpoint_info {
 
 typedef struct thole_checkpoint_list {
   uint64_t struct_size;  /* sized */
-  thole_list checkpoints; /* of thole_checkpoint_info, newest first */
+  thole_list checkpoints; /* of thole_checkpoint_info, newest first: by attempt, then by step */
 } thole_checkpoint_list;
 
 /* A checkpoint that is open. */
@@ -170,12 +175,20 @@ typedef struct thole_verified {
   uint64_t bytes;       /* of all items */
 } thole_verified;
 
-/* Which checkpoint open and verify take: the one of this id, or else the newest of a step, or else the newest. */
-#define THOLE_NEWEST UINT64_MAX
+typedef int32_t thole_which_by;
+enum {
+  THOLE_BY_NEWEST = 0, /* the newest that counts: of the highest attempt, and of its highest step                     */
+  THOLE_BY_STEP = 1,   /* the newest of a step                                                                         */
+  THOLE_BY_ID = 2
+};
+
+/* Which checkpoint open and verify take. */
 typedef struct thole_which {
   uint64_t struct_size; /* sized */
-  thole_id checkpoint;  /* zero: by step */
-  uint64_t step;        /* THOLE_NEWEST: whatever the step */
+  thole_which_by by;
+  uint32_t reserved;
+  uint64_t step;        /* for THOLE_BY_STEP */
+  thole_id checkpoint;  /* for THOLE_BY_ID */
 } thole_which;
 
 /* What a fence accepts from earlier attempts. */
@@ -211,10 +224,11 @@ typedef struct thole_checkpoint_api {
   thole_code (*fence)(thole_core core, const thole_store *store, uint64_t attempt, thole_fenced *fenced,
                       thole_status *status);
 
-  /* Begins this rank's part. Nothing that a reader sees changes before seal. An attempt without a fence of its own may save
-   * as long as no newer one has any.
+  /* Begins this rank's part. Nothing that a reader opens changes before seal. An attempt without a fence of its own may save
+   * as long as no newer one has any. Within an attempt steps only grow: work that goes back is a new attempt.
    * Owns: *writer is the caller's, who gives it to end, also after seal. Store and key are copied.
-   * Fails: as fence; THOLE_EXISTS (PartExists: this attempt has sealed that part of that step). */
+   * Fails: as fence; THOLE_EXISTS (PartExists: this attempt has sealed that part of that step); THOLE_REFUSED (StepPast:
+   * this attempt has committed a later step). */
   thole_code (*begin)(thole_core core, const thole_store *store, const thole_save *save, thole_writer *writer,
                       thole_status *status);
 
@@ -227,15 +241,17 @@ typedef struct thole_checkpoint_api {
    * checkpoint or none of it. On a sealed writer it looks again: it commits if all parts are there by now, and answers the
    * rest as before. sealed may be NULL.
    * Fails: THOLE_FENCED (AttemptFenced); THOLE_REFUSED (PartsDisagree: the parts' shapes, dtypes, boxes or values do not
-   * make one checkpoint; nothing is committed; WriterBroken); StoreFull, StoreGone. */
+   * make one checkpoint; nothing is committed; StepPast; WriterBroken); StoreFull, StoreGone. */
   thole_code (*seal)(thole_writer writer, thole_sealed *sealed, thole_status *status);
 
-  /* Ends a writer. One that was not sealed leaves nothing behind. Keys are wiped. Fails: nothing of its own. */
+  /* Ends a writer. One that was not sealed leaves none of its data behind; the step's folder, with its key, stays for the
+   * other ranks, is listed as incomplete if none of them seals, and goes with retire. Keys are wiped.
+   * Fails: nothing of its own. */
   thole_code (*end)(thole_writer writer, thole_status *status);
 
   /* Opens a committed checkpoint; `which` NULL is the newest. Owns: *reader is the caller's, for close.
-   * Fails: THOLE_NOT_FOUND (CheckpointNone), THOLE_DATA_LOSS (CheckpointDamaged, CheckpointRolledBack), CheckpointNewer,
-   * Key*. */
+   * Fails: THOLE_NOT_FOUND (CheckpointNone), StoreGone, THOLE_DATA_LOSS (CheckpointDamaged, CheckpointRolledBack),
+   * CheckpointNewer, Key*. */
   thole_code (*open)(thole_core core, const thole_store *store, const thole_which *which, thole_reader *reader,
                      thole_status *status);
 

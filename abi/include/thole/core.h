@@ -1,10 +1,11 @@
 /* thole/core.h: where a host begins: one symbol, one root table, one handle.
  *
- *     const thole_root *thole = thole_entry_v1(THOLE_ABI_MAJOR, THOLE_ABI_MINOR, NULL);
- *     thole_core core;
- *     thole->core->open(&(thole_core_options){.struct_size = sizeof(thole_core_options)}, &core, NULL);
+ *     thole_status status = {sizeof status};
+ *     const thole_root *thole = thole_entry_v1(THOLE_ABI_MAJOR, THOLE_ABI_MINOR, &status);
+ *     thole_core core = {0};
+ *     if (thole == NULL || thole->core->open(NULL, &core, &status) != THOLE_OK) return say(&status);
  *     ... thole->gang->plan(core, ...) ...
- *     thole->core->close(core, NULL);
+ *     thole->core->close(core, &status);
  *
  * What the core promises to the process that loads it:
  *   - Loading runs nothing of ours. No call changes signal handlers, the signal mask, environment, umask or working
@@ -13,14 +14,19 @@
  *     status (a host that reaps it first does no harm). Descriptors are close-on-exec; no SIGPIPE comes out of a call.
  *   - No exception, abort, exit or print comes out of a call. Logs go to the host's log table, or nowhere.
  *   - The caller owns time: whoever decides something by time is given `now`.
- *   - After a fork the child's core answers THOLE_FORKED and touches no lock. The child may open a core of its own.
+ *   - After a fork the child's core answers THOLE_FORKED and touches no lock. The child may open a core of its own; from
+ *     then on what it has of its parent's is THOLE_STALE there. The child of fork() keeps none of the parent's locks on
+ *     files; that of _Fork() or clone() keeps them until it ends or executes something.
  *     (vfork shares the parent's memory and cannot be told apart: exec is all that may follow it.)
  *   - Code once loaded is never unmapped. After close a handle answers THOLE_STALE. close ends the core's writers and
  *     readers as their own close would; in a forked child they answer THOLE_FORKED as the core does.
  *
- * Threads: every slot of every table may be called from any thread. Calls on the ledger (gang.h) wait for each other.
- * Nothing else holds what they wait for: not I/O on a store, not a key's helper, not a plugin. No lock is held while the
- * host's log table is called.
+ * Threads: every slot of every table may be called from any thread. Calls on the ledger (gang.h) wait for each other; with
+ * thole_core_options.state also for the journal's fdatasync and for other processes' transactions, these for 30 s at
+ * most (StateBusy). Nothing else holds what they wait for: not I/O on a checkpoint's store, not a key's helper, not a
+ * plugin. No lock is held while the host's log table is called.
+ *
+ * Bounds: 256 cores in a process (HandlesOut). A relative path is taken from the working folder at the call.
  */
 #ifndef THOLE_CORE_H
 #define THOLE_CORE_H
@@ -90,7 +96,7 @@ typedef struct thole_core_api {
 
   /* Opens a core. With options->state it replays the journal, so that the ledger is what it was before a crash.
    * Owns: *core belongs to the caller, who gives it to close. options may be NULL, and are copied.
-   * Fails: StateNotPrivate, StateNewer, StateUnwritable, JournalDamaged, MetricsFileBad, MetricsFileTaken (another process
+   * Fails: StateNotPrivate, StateNewer, StateUnwritable, StateBusy, JournalDamaged, MetricsFileBad, MetricsFileTaken (another process
    * writes there), StoreFull; *core is then {0}. */
   thole_code (*open)(const thole_core_options *options, thole_core *core, thole_status *status);
 

@@ -31,7 +31,10 @@ extern "C" {
 #define THOLE_MAX_ROLES 16u             /* roles of a gang                                 */
 #define THOLE_MAX_MEMBERS 65536u        /* members of a gang                               */
 #define THOLE_MAX_RANKS_PER_MEMBER 64u
-#define THOLE_MAX_NAME 253u             /* bytes of a node's, domain's or model's name     */
+#define THOLE_MAX_NAME 253u             /* bytes of the name of a node, domain, model, role or profile */
+#define THOLE_MAX_UUID 95u              /* bytes of a GPU's uuid                           */
+#define THOLE_MAX_PROFILES 64u          /* MIG profiles of a GPU, and places of a profile  */
+#define THOLE_MAX_VGPUS 4096u           /* vGPUs that may share a GPU                      */
 
 /* --- What there is. --------------------------------------------------------------------------------------------- */
 
@@ -53,13 +56,13 @@ typedef struct thole_mig_profile {
 
 #define THOLE_GPU_SIMULATED 1u /* no hardware behind it; every output says so                                       */
 #define THOLE_GPU_UNHEALTHY 2u /* holds what it holds, takes nothing new                                             */
-#define THOLE_GPU_OVERCOMMITTED 8u /* out only: adopted allocations hold more than it has                              */
 #define THOLE_GPU_MIG 4u       /* in MIG mode: takes MIG instances only. Without it: whole or vGPU only             */
+#define THOLE_GPU_OVERCOMMITTED 8u /* out only: adopted allocations hold more than it has                           */
 
 /* One physical GPU. Its uuid is unique in the ledger. */
 typedef struct thole_gpu {
   uint64_t struct_size;  /* sized */
-  thole_str uuid;        /* "GPU-..." as the driver says it, or "SIM-..." */
+  thole_str uuid;        /* "GPU-..." as the driver says it, or "SIM-...": printable ASCII without space or comma */
   thole_str model;       /* "NVIDIA H200" */
   uint64_t memory_mib;   /* what the device reports as its own, the driver's reserve already taken off */
   uint64_t context_mib;  /* what a process's context costs beside its cap; charged once for each vGPU */
@@ -170,11 +173,17 @@ typedef struct thole_plan_list {
   thole_list plans;     /* of thole_plan, in the order of the gangs' ids */
 } thole_plan_list;
 
+typedef int32_t thole_fit;
+enum {
+  THOLE_FIT_NO = 0,
+  THOLE_FIT_YES = 1,
+  THOLE_FIT_UNDECIDED = 2 /* neither found nor disproved within the search's bound                                    */
+};
+
 /* Why a request cannot be placed now: the tightest constraint, with numbers. */
 typedef struct thole_explanation {
   uint64_t struct_size; /* sized */
-  uint32_t fits;        /* 1: yes, and the rest is empty; 0: no; 2: not decided within the search's bound. What the gang
-                         * itself holds counts as taken */
+  thole_fit fits;       /* THOLE_FIT_YES leaves the rest empty. What the gang itself holds counts as taken */
   uint32_t needed;      /* members that must lie in one domain of `level` */
   uint32_t available;   /* members that the best domain can take */
   uint32_t role;        /* the first role that does not fit */
@@ -228,7 +237,8 @@ typedef struct thole_gang_query {
 typedef struct thole_reservation {
   uint64_t struct_size; /* sized */
   int64_t now_ns;
-  int64_t expires_ns;   /* after now_ns; 0 means never */
+  int64_t expires_ns;   /* after now_ns; 0 means never: for a ledger that ends with its host, else what a host that died
+                         * has reserved stays held until somebody cancels it */
   uint32_t flags;       /* THOLE_RESERVE_* */
   uint32_t reserved;
 } thole_reservation;
@@ -249,20 +259,21 @@ typedef struct thole_gang_api {
    * Fails: THOLE_INVALID (NodeBad: a name or uuid twice, domains that do not match the levels, ...). */
   thole_code (*set_nodes)(thole_core core, const thole_list *nodes, thole_status *status);
 
-  /* Forgets a node. One on which gangs hold something takes nothing new, and is forgotten with the last release.
-   * Unknown nodes are THOLE_OK. */
+  /* Forgets a node. One on which gangs hold something takes nothing new, and is forgotten with the last release. This slot
+   * and set_nodes know no time: a reservation that has expired holds its node until the next reserve, which drops it, or
+   * its cancel. Unknown nodes are THOLE_OK. Names are remembered while the core lives: some 250 bytes for each. */
   thole_code (*remove_node)(thole_core core, thole_str name, thole_status *status);
 
   /* Finds places for the whole gang on the present state, and changes nothing. Members with equal needs are placed
    * exactly; between roles the search is bounded by nodes explored, never by time, so that the answer does not depend
    * on the machine. Reservations that have expired at `now_ns` count as free.
    * Fails: THOLE_NO_FIT (with the reason and sentence of explain), THOLE_EXISTS (the gang holds something already),
-   * THOLE_INVALID (RequestBad), THOLE_EXHAUSTED (GangSearchBound: not found within the bound, and not disproved). */
+   * THOLE_INVALID (RequestBad, TopologyUnknown), THOLE_EXHAUSTED (GangSearchBound: not found within the bound, and not disproved). */
   thole_code (*plan)(thole_core core, const thole_gang_request *request, int64_t now_ns, thole_plan *plan,
                      thole_buffer *room, thole_status *status);
 
   /* Why plan does or would not succeed. Changes nothing, and answers THOLE_OK when the request does not fit.
-   * Fails: THOLE_INVALID (RequestBad). */
+   * Fails: THOLE_INVALID (RequestBad, TopologyUnknown). */
   thole_code (*explain)(thole_core core, const thole_gang_request *request, int64_t now_ns,
                         thole_explanation *explanation, thole_buffer *room, thole_status *status);
 
@@ -291,7 +302,8 @@ typedef struct thole_gang_api {
   /* Gives back all that a gang holds, reserved or confirmed. Unknown gangs are THOLE_OK. Fails: nothing of its own. */
   thole_code (*release)(thole_core core, thole_id gang, thole_status *status);
 
-  /* What gangs hold: one gang, those on one node, or all. Reservations that have expired are not there.
+  /* What gangs hold: one gang, all those with a member on one node (each is whole in the answer), or all. Reservations that
+   * have expired are not there.
    * Fails: THOLE_NOT_FOUND (GangUnknown: query->gang is set and holds nothing). */
   thole_code (*gangs)(thole_core core, const thole_gang_query *query, thole_plan_list *list, thole_buffer *room,
                       thole_status *status);

@@ -18,6 +18,7 @@
   X(BufferTooSmall, THOLE_TOO_SMALL, "The caller's buffer is too small.", "Lend thole_buffer.used bytes and call again.") \
   X(HandleStale, THOLE_STALE, "The handle is closed, of another kind or of another process.", "Open it again.") \
   X(Forked, THOLE_FORKED, "The process was forked after the core was opened.", "Open a core in this process.") \
+  X(HandlesOut, THOLE_EXHAUSTED, "As many handles of one kind are open as a process may have.", "End or close some.") \
   X(OutOfMemory, THOLE_EXHAUSTED, "Memory is out.", "Free some, and call again.") \
   X(Defect, THOLE_INTERNAL, "A defect in Thole.", "Report it with the sentence.") \
   X(AbiUnsupported, THOLE_UNSUPPORTED, "The library does not have the version of the contract that is asked for.", "Install a library as new as the headers.") \
@@ -26,7 +27,8 @@
   /* state */ \
   X(StateNotPrivate, THOLE_DENIED, "Others than its owner may write to the state folder.", "chmod 700 it.") \
   X(StateNewer, THOLE_UNSUPPORTED, "A newer Thole wrote this state.", "Use that version, or another state folder.") \
-  X(StateUnwritable, THOLE_DENIED, "The state folder cannot be made or written.", "Choose another with --state.") \
+  X(StateUnwritable, THOLE_DENIED, "The state folder cannot be made or written.", "Choose another folder.") \
+  X(StateBusy, THOLE_TIMEOUT, "Another process has held the state's lock for 30 s.", "End that process, or wait for it, and call again.") \
   X(JournalDamaged, THOLE_DATA_LOSS, "A record of the journal, not the last, does not match its checksum.", "Keep a copy and start with a new state folder.") \
   /* gang */ \
   X(NodeBad, THOLE_INVALID, "A node or a device is described wrongly.", "See the sentence.") \
@@ -57,6 +59,7 @@
   X(StoreGone, THOLE_UNAVAILABLE, "The store's folder is not there.", "Mount it, or correct its path.") \
   X(AttemptFenced, THOLE_FENCED, "A newer attempt of this run has begun.", "End this process; its work is being redone.") \
   X(PartExists, THOLE_EXISTS, "This attempt has sealed that part of that step.", "Save each step once.") \
+  X(StepPast, THOLE_REFUSED, "This attempt has committed a later step.", "Save a later step, or go back in a new attempt.") \
   X(PartsDisagree, THOLE_REFUSED, "The parts do not make one checkpoint.", "The sentence names the item and the parts.") \
   X(PartMissing, THOLE_DATA_LOSS, "A part is not there.", "If all ranks have ended, the checkpoint will never be complete.") \
   X(WriterBroken, THOLE_REFUSED, "An earlier put of this writer failed.", "Close it and begin again.") \

@@ -21,7 +21,7 @@ extern "C" {
 
 /* Bits of thole_status.flags. */
 #define THOLE_STATUS_RETRY 1u     /* the same call may succeed later                      */
-#define THOLE_STATUS_TRUNCATED 2u /* `message` was longer than its room                   */
+#define THOLE_STATUS_TRUNCATED 2u /* `message`, or an older struct's last text, was cut    */
 #define THOLE_STATUS_PLUGIN 4u    /* a plugin, not the core, has said so                  */
 
 typedef struct thole_status {

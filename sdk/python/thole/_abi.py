@@ -10,7 +10,9 @@ THOLE_MAX_ITEMS = 1048576
 THOLE_MAX_DIMS = 32
 THOLE_MAX_ITEM_NAME = 1024
 THOLE_MAX_VALUE = 16777216
-THOLE_NEWEST = 18446744073709551615
+THOLE_MAX_ATTEMPT = 1048576
+THOLE_MAX_STEP = 4611686018427387904
+THOLE_MAX_OPEN = 256
 THOLE_ENTRY_SYMBOL = 'thole_entry_v1'
 THOLE_MAX_LEVELS = 6
 THOLE_MAX_NODES = 65536
@@ -19,10 +21,13 @@ THOLE_MAX_ROLES = 16
 THOLE_MAX_MEMBERS = 65536
 THOLE_MAX_RANKS_PER_MEMBER = 64
 THOLE_MAX_NAME = 253
+THOLE_MAX_UUID = 95
+THOLE_MAX_PROFILES = 64
+THOLE_MAX_VGPUS = 4096
 THOLE_GPU_SIMULATED = 1
 THOLE_GPU_UNHEALTHY = 2
-THOLE_GPU_OVERCOMMITTED = 8
 THOLE_GPU_MIG = 4
+THOLE_GPU_OVERCOMMITTED = 8
 THOLE_NODE_CORDONED = 1
 THOLE_RESERVE_ADOPT = 1
 THOLE_PLUGIN_ENTRY_SYMBOL = 'thole_plugin_entry_v1'
@@ -73,6 +78,11 @@ THOLE_CHECKPOINT_DAMAGED = 4
 THOLE_FRESHNESS_UNPROVEN = 0
 THOLE_FRESHNESS_PROVEN = 1
 
+# thole_which_by
+THOLE_BY_NEWEST = 0
+THOLE_BY_STEP = 1
+THOLE_BY_ID = 2
+
 # thole_log_level
 THOLE_LOG_DEBUG = 1
 THOLE_LOG_INFO = 2
@@ -93,6 +103,11 @@ THOLE_TOPOLOGY_PREFERRED = 2
 THOLE_GANG_NONE = 0
 THOLE_GANG_RESERVED = 1
 THOLE_GANG_CONFIRMED = 2
+
+# thole_fit
+THOLE_FIT_NO = 0
+THOLE_FIT_YES = 1
+THOLE_FIT_UNDECIDED = 2
 
 # thole_metric_kind
 THOLE_METRIC_COUNTER = 1
@@ -305,8 +320,10 @@ thole_verified._fields_ = [
 
 thole_which._fields_ = [
     ('struct_size', c_uint64),
-    ('checkpoint', thole_id),
+    ('by', c_int32),
+    ('reserved', c_uint32),
     ('step', c_uint64),
+    ('checkpoint', thole_id),
 ]
 
 thole_fenced._fields_ = [
@@ -507,7 +524,7 @@ thole_plan_list._fields_ = [
 
 thole_explanation._fields_ = [
     ('struct_size', c_uint64),
-    ('fits', c_uint32),
+    ('fits', c_int32),
     ('needed', c_uint32),
     ('available', c_uint32),
     ('role', c_uint32),
@@ -773,7 +790,7 @@ LAYOUTS = {
     thole_checkpoint_list: (32, (('struct_size', 0, 8), ('checkpoints', 8, 24),)),
     thole_checkpoint_contents: (40, (('struct_size', 0, 8), ('info', 8, 8), ('items', 16, 24),)),
     thole_verified: (32, (('struct_size', 0, 8), ('parts', 8, 4), ('reserved', 12, 4), ('chunks', 16, 8), ('bytes', 24, 8),)),
-    thole_which: (32, (('struct_size', 0, 8), ('checkpoint', 8, 16), ('step', 24, 8),)),
+    thole_which: (40, (('struct_size', 0, 8), ('by', 8, 4), ('reserved', 12, 4), ('step', 16, 8), ('checkpoint', 24, 16),)),
     thole_fenced: (32, (('struct_size', 0, 8), ('checkpoint', 8, 16), ('step', 24, 8),)),
     thole_box: (64, (('struct_size', 0, 8), ('name', 8, 16), ('start', 24, 8), ('extent', 32, 8), ('dims', 40, 4), ('reserved', 44, 4), ('to', 48, 8), ('size', 56, 8),)),
     thole_checkpoint_api: (104, (('struct_size', 0, 8), ('fence', 8, 8), ('begin', 16, 8), ('put', 24, 8), ('seal', 32, 8), ('end', 40, 8), ('open', 48, 8), ('describe', 56, 8), ('get', 64, 8), ('close', 72, 8), ('list', 80, 8), ('verify', 88, 8), ('retire', 96, 8),)),

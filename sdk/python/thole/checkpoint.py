@@ -192,7 +192,7 @@ class Checkpoints:
         if step is None:
             if not self._saved and self._accepted is None:
                 return None
-            which = _which(_abi.THOLE_NEWEST, None if self._saved else self._accepted)
+            which = _which(checkpoint=None if self._saved else self._accepted)
         else:
             which = _which(step)
         reader = _abi.thole_reader()
@@ -221,7 +221,7 @@ class Checkpoints:
         """Reads every byte of a checkpoint and checks every tag, digest and length."""
         core = _native.core()
         out = _native.sized(_abi.thole_verified)
-        which = _which(_abi.THOLE_NEWEST if step is None else step)
+        which = _which(step)
         _native.check(core.needed("checkpoint").verify, core.handle, byref(self._store), byref(which), byref(out))
         return Verified(out.parts, out.chunks, out.bytes)
 
@@ -317,8 +317,12 @@ class _Opened:
         return leaf.restore(self._get(name))
 
 
-def _which(step: int, checkpoint: Optional[_abi.thole_id] = None) -> Any:
-    return _native.sized(_abi.thole_which, step=step, checkpoint=checkpoint or _abi.thole_id())
+def _which(step: Optional[int] = None, checkpoint: Optional[_abi.thole_id] = None) -> Any:
+    if checkpoint is not None:
+        return _native.sized(_abi.thole_which, by=_abi.THOLE_BY_ID, checkpoint=checkpoint)
+    if step is not None:
+        return _native.sized(_abi.thole_which, by=_abi.THOLE_BY_STEP, step=step)
+    return _native.sized(_abi.thole_which, by=_abi.THOLE_BY_NEWEST)
 
 
 def _kind_of(value: Any) -> str:

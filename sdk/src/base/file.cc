@@ -5,6 +5,8 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstdlib>
+#include <memory>
 
 #include "base/id.h"
 #include "base/text.h"
@@ -72,6 +74,14 @@ result<> sync_folder(const std::string &path) {
   THOLE_LET(unique_fd fd, open_file(path, O_RDONLY | O_DIRECTORY));
   if (::fsync(fd.get()) != 0) return fail_errno(reason::SystemCallFailed, errno, "cannot sync the folder {}", path);
   return {};
+}
+
+result<std::string> absolute(std::string_view path) {
+  if (path.empty() || path.starts_with('/')) return std::string(path);
+  const std::unique_ptr<char, void (*)(void *)> here(::getcwd(nullptr, 0), ::free);
+  if (here == nullptr)
+    return fail_errno(reason::SystemCallFailed, errno, "'{}' is relative, and the working folder cannot be had", path);
+  return std::string(here.get()) + "/" + std::string(path);
 }
 
 std::pair<std::string, std::string> split_path(const std::string &path) {

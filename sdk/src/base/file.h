@@ -44,6 +44,9 @@ result<> sync_folder(const std::string &path);
 // Old or new, never between, and durable: a temporary beside it, fsync, rename, fsync of the folder.
 result<> replace_file(const std::string &path, std::string_view content, mode_t mode = 0600);
 
+// The path from the root, so that a later chdir of the host changes nothing; empty stays empty.
+result<std::string> absolute(std::string_view path);
+
 // A path cut at its last slash: {"/a", "b"}; without a slash {".", path}.
 std::pair<std::string, std::string> split_path(const std::string &path);
 

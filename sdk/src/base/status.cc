@@ -103,9 +103,15 @@ thole_code report(const error &e, thole_status *status) noexcept {
   const uint64_t size = status->struct_size;
   if (size <= sizeof(uint64_t)) return full.code;
   full.struct_size = size;
+  // An older struct's last text still ends, and says if it was cut.
+  if (size < sizeof(full)) {
+    char *const last = reinterpret_cast<char *>(&full) + size - 1;
+    if (size > offsetof(thole_status, reason) && *last != '\0') {
+      *last = '\0';
+      full.flags |= THOLE_STATUS_TRUNCATED;
+    }
+  }
   std::memcpy(status, &full, std::min<uint64_t>(size, sizeof(full)));
-  // An older, shorter message still ends.
-  if (size < sizeof(full) && size > offsetof(thole_status, message)) reinterpret_cast<char *>(status)[size - 1] = '\0';
   return full.code;
 }
 

@@ -21,7 +21,9 @@ result<T> take(const T *given, std::string_view what) {
   const uint64_t size = given->struct_size;
   if (size < sizeof(uint64_t))
     return fail(reason::ArgumentMissing, "{}.struct_size is {}: set it to sizeof", what, size);
-  if (size > 65536) return fail(reason::ArgumentBad, "{}.struct_size is {}: it was not set", what, size);
+  // A size that ends inside a field would hand on half a pointer.
+  if (size > 65536 || size % 8 != 0)
+    return fail(reason::ArgumentBad, "{}.struct_size is {}: set it to sizeof", what, size);
   T ours{};
   std::memcpy(&ours, given, std::min<uint64_t>(size, sizeof(T)));
   return ours;
@@ -30,24 +32,35 @@ result<T> take(const T *given, std::string_view what) {
 // Fills a caller's sized struct as far as it goes. struct_size stays the caller's.
 template <class T>
 result<> give(T *to, const T &ours, std::string_view what) {
-  if (to == nullptr) return fail(reason::ArgumentMissing, "{} is NULL", what);
-  const uint64_t size = to->struct_size;
-  if (size < sizeof(uint64_t) || size > 65536)
-    return fail(reason::ArgumentMissing, "{}.struct_size is {}: set it to sizeof", what, size);
+  THOLE_TRY(take(static_cast<const T *>(to), what));
   T full = ours;
-  full.struct_size = size;
-  std::memcpy(static_cast<void *>(to), &full, std::min<uint64_t>(size, sizeof(T)));
+  full.struct_size = to->struct_size;
+  std::memcpy(static_cast<void *>(to), &full, std::min<uint64_t>(to->struct_size, sizeof(T)));
   return {};
 }
 
+// Whether an out-struct that may be NULL can be given, before anything is done whose answer would be lost.
+template <class T>
+result<> check_out(const T *to, std::string_view what) {
+  if (to != nullptr) THOLE_TRY(take(to, what));
+  return {};
+}
+
+// Room for later versions is zero, so that they may give it a meaning.
+inline result<> check_reserved(uint32_t reserved, std::string_view what) {
+  if (reserved == 0) return {};
+  return fail(reason::ArgumentBad, "{}.reserved is {}: set it to 0", what, reserved);
+}
+
 // Whether `list` can hold elements of at least `least` bytes, at most `most` of them.
-inline result<> check_list(const thole_list &list, uint64_t least, uint64_t most, std::string_view what) {
+inline result<> check_list(const thole_list &list, uint64_t least, uint64_t most, std::string_view what,
+                           uint64_t align = 8) {
   if (list.count == 0) return {};
   if (list.data == nullptr) return fail(reason::ArgumentBad, "{}.data is NULL with count {}", what, list.count);
   if (list.count > most) return fail(reason::OverBound, "{} has {} elements; {} are the most", what, list.count, most);
-  if (reinterpret_cast<uintptr_t>(list.data) % 8 != 0)
-    return fail(reason::ArgumentBad, "{}.data is not aligned to 8 bytes", what);
-  if (list.stride < least || list.stride % 8 != 0 || list.stride > 65536)
+  if (reinterpret_cast<uintptr_t>(list.data) % align != 0)
+    return fail(reason::ArgumentBad, "{}.data is not aligned to {} bytes", what, align);
+  if (list.stride < least || list.stride % align != 0 || list.stride > 65536)
     return fail(reason::ArgumentBad, "{}.stride is {}", what, list.stride);
   return {};
 }

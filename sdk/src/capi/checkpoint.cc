@@ -3,6 +3,7 @@
 
 #include <mutex>
 
+#include "base/file.h"
 #include "base/text.h"
 #include "capi/args.h"
 #include "capi/guard.h"
@@ -21,7 +22,7 @@ namespace ckpt = thole::checkpoint;
 constexpr uint64_t most_path = 4096;
 constexpr uint64_t most_arguments = 64;
 // A part costs about a page of files on disk; more parts or ranks than this in one process is a mistake.
-constexpr uint32_t most_open = 256;
+constexpr uint32_t most_open = THOLE_MAX_OPEN;
 
 // Calls on one writer or reader wait for each other.
 template <class T>
@@ -51,12 +52,13 @@ result<ckpt::key_source> take_key(const thole_key *given) {
   THOLE_LET(const thole_key key, take(given, "store.key"));
   if (key.kind != THOLE_KEY_FILE && key.kind != THOLE_KEY_HELPER)
     return fail(reason::ArgumentBad, "store.key.kind is {}", key.kind);
+  THOLE_TRY(check_reserved(key.reserved, "store.key"));
   ckpt::key_source out;
   out.helper = key.kind == THOLE_KEY_HELPER;
   THOLE_LET(const std::string_view path, take_text(key.path, most_path, "store.key.path"));
   if (path.empty()) return fail(reason::ArgumentMissing, "store.key.path is empty");
   if (out.helper && !path.starts_with('/')) return fail(reason::ArgumentBad, "the key helper's path is not absolute");
-  out.path = path;
+  THOLE_LET(out.path, absolute(path));
   THOLE_TRY(check_list(key.arguments, sizeof(thole_str), most_arguments, "store.key.arguments"));
   for (uint64_t i = 0; i < key.arguments.count; ++i) {
     THOLE_LET(const std::string_view a,
@@ -73,9 +75,10 @@ result<ckpt::target> take_target(const thole_store *given, bool needs_key) {
   if (!t.run) return fail(reason::ArgumentMissing, "store.run is zero");
   THOLE_LET(const std::string_view folder, take_text(store.folder, most_path, "store.folder"));
   if (folder.empty()) return fail(reason::ArgumentMissing, "store.folder is empty");
-  t.files = ckpt::posix_store(std::string(folder));
+  THOLE_LET(std::string place, absolute(folder));
+  t.files = ckpt::posix_store(std::move(place));
   THOLE_LET(const std::string_view anchor, take_text(store.anchor, most_path, "store.anchor"));
-  t.anchor = anchor;
+  THOLE_LET(t.anchor, absolute(anchor));
   if (store.key != nullptr) {
     THOLE_LET(t.key, take_key(store.key));
   } else if (needs_key) {
@@ -88,15 +91,34 @@ result<ckpt::which> take_which(const thole_which *given) {
   ckpt::which out;
   if (given == nullptr) return out;
   THOLE_LET(const thole_which w, take(given, "which"));
-  out.checkpoint = from_c(w.checkpoint);
-  if (!out.checkpoint && w.step != THOLE_NEWEST) out.step = w.step;
-  return out;
+  THOLE_TRY(check_reserved(w.reserved, "which"));
+  switch (w.by) {
+    case THOLE_BY_NEWEST:
+      return out;
+    case THOLE_BY_STEP:
+      out.step = w.step;
+      return out;
+    case THOLE_BY_ID:
+      out.checkpoint = from_c(w.checkpoint);
+      if (!out.checkpoint) return fail(reason::ArgumentMissing, "which.checkpoint is zero with THOLE_BY_ID");
+      return out;
+    default:
+      return fail(reason::ArgumentBad, "which.by is {}", w.by);
+  }
+}
+
+result<> check_attempt(uint64_t attempt) {
+  if (attempt == 0) return fail(reason::ArgumentBad, "attempt is 0; the first one is 1");
+  if (attempt > THOLE_MAX_ATTEMPT)
+    return fail(reason::OverBound, "attempt is {}; {} is the most", attempt, THOLE_MAX_ATTEMPT);
+  return {};
 }
 
 thole_code fence(thole_core core, const thole_store *store, uint64_t attempt, thole_fenced *fenced,
                  thole_status *status) {
   return with_core(core, status, [&](instance &) -> result<> {
-    if (attempt == 0) return fail(reason::ArgumentBad, "attempt is 0; the first one is 1");
+    THOLE_TRY(check_attempt(attempt));
+    THOLE_TRY(check_out(fenced, "fenced"));
     THOLE_LET(ckpt::target t, take_target(store, true));
     THOLE_LET(const ckpt::fence_record r, ckpt::fence(t, attempt));
     if (fenced == nullptr) return {};
@@ -111,8 +133,9 @@ thole_code begin(thole_core core, const thole_store *store, const thole_save *gi
     if (writer == nullptr) return fail(reason::ArgumentMissing, "writer is NULL");
     THOLE_LET(ckpt::target t, take_target(store, true));
     THOLE_LET(const thole_save s, take(given, "save"));
-    if (s.attempt == 0) return fail(reason::ArgumentBad, "save.attempt is 0; the first one is 1");
-    if (s.step == THOLE_NEWEST) return fail(reason::ArgumentBad, "save.step is THOLE_NEWEST");
+    THOLE_TRY(check_attempt(s.attempt));
+    if (s.step > THOLE_MAX_STEP)
+      return fail(reason::OverBound, "save.step is {}; {} is the most", s.step, THOLE_MAX_STEP);
     if (s.parts > THOLE_MAX_PARTS)
       return fail(reason::OverBound, "save.parts is {}; {} are the most", s.parts, THOLE_MAX_PARTS);
     if (s.part >= s.parts) return fail(reason::ArgumentBad, "save.part is {} of {} parts", s.part, s.parts);
@@ -159,6 +182,7 @@ thole_code put(thole_writer writer, const thole_item *item, thole_status *status
 
 thole_code seal(thole_writer writer, thole_sealed *sealed, thole_status *status) {
   return with(writers, writer.v, status, [&](ckpt::writer &w) -> result<> {
+    THOLE_TRY(check_out(sealed, "sealed"));
     THOLE_LET(const ckpt::sealed s, w.seal());
     if (sealed == nullptr) return {};
     return give(
@@ -237,6 +261,7 @@ result<thole_item> item_of(ckpt::reader &r, const ckpt::manifest_item &from, roo
 thole_code describe(thole_reader reader, thole_checkpoint_contents *contents, thole_buffer *buffer,
                     thole_status *status) {
   return with(readers, reader.v, status, [&](ckpt::reader &r) -> result<> {
+    THOLE_TRY(take(static_cast<const thole_checkpoint_contents *>(contents), "contents"));
     room to(buffer);
     THOLE_TRY(to.check());
     auto *info = to.array<thole_checkpoint_info>(1);
@@ -298,6 +323,7 @@ result<> get_box(ckpt::reader &r, const thole_box &b) {
 thole_code get(thole_reader reader, const thole_box *box, thole_status *status) {
   return with(readers, reader.v, status, [&](ckpt::reader &r) -> result<> {
     THOLE_LET(const thole_box b, take(box, "box"));
+    THOLE_TRY(check_reserved(b.reserved, "box"));
     auto done = get_box(r, b);
     if (!done && b.to != nullptr && b.size > 0) std::memset(b.to, 0, b.size);
     return done;
@@ -330,6 +356,7 @@ thole_checkpoint_info info_of(const ckpt::listed &l, room &to) {
 thole_code list(thole_core core, const thole_store *store, thole_checkpoint_list *list, thole_buffer *buffer,
                 thole_status *status) {
   return with_core(core, status, [&](instance &) -> result<> {
+    THOLE_TRY(take(static_cast<const thole_checkpoint_list *>(list), "list"));
     room to(buffer);
     THOLE_TRY(to.check());
     THOLE_LET(ckpt::target t, take_target(store, false));
@@ -346,6 +373,7 @@ thole_code verify(thole_core core, const thole_store *store, const thole_which *
   return with_core(core, status, [&](instance &) -> result<> {
     THOLE_LET(ckpt::target t, take_target(store, true));
     THOLE_LET(const ckpt::which w, take_which(which));
+    THOLE_TRY(check_out(verified, "verified"));
     THOLE_LET(const auto opened, ckpt::reader::open(std::move(t), w));
     THOLE_LET(const ckpt::verified v, opened->verify());
     if (verified == nullptr) return {};

@@ -1,6 +1,7 @@
 // thole/core.h.
 #include <thole/core.h>
 
+#include "base/file.h"
 #include "base/text.h"
 #include "capi/args.h"
 #include "capi/guard.h"
@@ -33,11 +34,14 @@ thole_code open(const thole_core_options *given, thole_core *core, thole_status 
     instance_options wanted;
     if (options.log != nullptr) {
       THOLE_LET(const thole_host_log log, take(options.log, "options.log"));
+      THOLE_TRY(check_reserved(log.reserved, "options.log"));
       if (log.write == nullptr) return fail(reason::ArgumentMissing, "options.log.write is NULL");
       wanted.log = log_sink(log);
     }
-    THOLE_LET(wanted.state, take_text(options.state, most_path, "options.state"));
-    THOLE_LET(wanted.metrics, take_text(options.metrics, most_path, "options.metrics"));
+    THOLE_LET(const auto state, take_text(options.state, most_path, "options.state"));
+    THOLE_LET(wanted.state, absolute(state));
+    THOLE_LET(const auto metrics, take_text(options.metrics, most_path, "options.metrics"));
+    THOLE_LET(wanted.metrics, absolute(metrics));
     THOLE_TRY(fork::arm());
     THOLE_LET(auto opened, instance::open(wanted));
     THOLE_LET(core->v, cores.open(std::move(opened)));
@@ -63,6 +67,7 @@ thole_code load(thole_core core, thole_str folder, thole_status *status) {
 
 thole_code plugins(thole_core core, thole_plugin_list *list, thole_buffer *buffer, thole_status *status) {
   return with_core(core, status, [&](instance &in) -> result<> {
+    THOLE_TRY(take(static_cast<const thole_plugin_list *>(list), "list"));
     room r(buffer);
     THOLE_TRY(r.check());
     const auto known = in.plugins->list();

@@ -17,6 +17,17 @@ result<std::string> take_name(thole_str s, std::string_view what) {
   return std::string(text);
 }
 
+// What goes into the record of an allocation, line by line, and into CUDA_VISIBLE_DEVICES.
+result<std::string> take_line(thole_str s, uint64_t most, std::string_view what, bool is_word) {
+  THOLE_LET(const std::string_view text, take_text(s, most, what));
+  for (const char c : text) {
+    const auto u = static_cast<unsigned char>(c);
+    if (u < 0x20 || u == 0x7F || (is_word && (u == ' ' || u == ',' || u > 0x7E)))
+      return fail(reason::NodeBad, "{} '{}' holds a character that an allocation's record cannot", what, text);
+  }
+  return std::string(text);
+}
+
 result<model::mig_profile> take_profile(const thole_list &list, uint64_t i) {
   THOLE_LET(const thole_mig_profile given, take_at<thole_mig_profile>(list, i, "gpu.mig"));
   model::mig_profile out;
@@ -24,7 +35,8 @@ result<model::mig_profile> take_profile(const thole_list &list, uint64_t i) {
   out.memory_mib = given.memory_mib;
   out.count = given.count;
   out.share_milli = given.share_milli;
-  THOLE_TRY(check_list(given.placements, sizeof(thole_mig_place), model::most_slices, "mig.placements"));
+  THOLE_TRY(check_list(given.placements, sizeof(thole_mig_place), model::most_slices, "mig.placements",
+                       alignof(thole_mig_place)));
   for (uint64_t p = 0; p < given.placements.count; ++p) {
     const thole_mig_place at = *THOLE_AT(given.placements, thole_mig_place, p);
     out.placements.push_back({at.start, at.size});
@@ -35,7 +47,7 @@ result<model::mig_profile> take_profile(const thole_list &list, uint64_t i) {
 result<model::device> take_gpu(const thole_list &list, uint64_t i) {
   THOLE_LET(const thole_gpu given, take_at<thole_gpu>(list, i, "node.gpus"));
   model::device out;
-  THOLE_LET(out.uuid, take_name(given.uuid, "gpu.uuid"));
+  THOLE_LET(out.uuid, take_line(given.uuid, THOLE_MAX_UUID, "gpu.uuid", true));
   THOLE_LET(out.model, take_name(given.model, "gpu.model"));
   out.memory_mib = given.memory_mib;
   out.context_mib = given.context_mib;
@@ -62,11 +74,12 @@ result<std::vector<std::string>> take_names(const thole_list &list, uint64_t mos
 result<model::node> take_node(const thole_list &list, uint64_t i) {
   THOLE_LET(const thole_node given, take_at<thole_node>(list, i, "nodes"));
   model::node out;
-  THOLE_LET(out.name, take_name(given.name, "node.name"));
+  THOLE_LET(out.name, take_line(given.name, THOLE_MAX_NAME, "node.name", false));
   THOLE_LET(out.domains, take_names(given.domains, THOLE_MAX_LEVELS, "node.domains"));
   out.cpu_milli = given.cpu_milli;
   out.memory_mib = given.memory_mib;
   out.flags = given.flags;
+  THOLE_TRY(check_reserved(given.reserved, "node"));
   THOLE_TRY(check_list(given.gpus, 8, THOLE_MAX_GPUS, "node.gpus"));
   for (uint64_t g = 0; g < given.gpus.count; ++g) {
     THOLE_LET(model::device gpu, take_gpu(given.gpus, g));
@@ -81,6 +94,7 @@ result<std::vector<model::nearness>> take_topology(const thole_list &list) {
   for (uint64_t i = 0; i < list.count; ++i) {
     THOLE_LET(const thole_topology given, take_at<thole_topology>(list, i, "topology"));
     THOLE_LET(const std::string_view level, take_text(given.level, THOLE_MAX_NAME, "topology.level"));
+    THOLE_TRY(check_reserved(given.reserved, "topology"));
     if (given.mode != THOLE_TOPOLOGY_REQUIRED && given.mode != THOLE_TOPOLOGY_PREFERRED)
       return fail(reason::RequestBad, "topology {}: there is no mode {}", level, given.mode);
     out.push_back({level, given.mode == THOLE_TOPOLOGY_REQUIRED});
@@ -252,7 +266,7 @@ thole_code explain(thole_core core, const thole_gang_request *request, int64_t n
     THOLE_LET(const model::gang_request wanted, take_request(request));
     THOLE_LET(const gang::explanation why, in.gangs->explain(wanted, now_ns));
     thole_explanation out{};
-    out.fits = why.fits ? 1 : why.why == reason::GangSearchBound ? 2 : 0;
+    out.fits = why.fits ? THOLE_FIT_YES : why.why == reason::GangSearchBound ? THOLE_FIT_UNDECIDED : THOLE_FIT_NO;
     if (!why.fits) {
       out.needed = why.needed;
       out.available = why.available;

@@ -61,7 +61,7 @@ class handle_table {
       s.process.store(fork::generation(), std::memory_order_release);
       return generation << 32 | uint64_t{Kind} << 24 | i;
     }
-    return fail(reason::OverBound, "more than {} handles of one kind are open", Slots);
+    return fail(reason::HandlesOut, "{} handles of this kind are open: end or close some", Slots);
   }
 
   [[gnu::always_inline]] pin enter(uint64_t v, reason *why) noexcept {

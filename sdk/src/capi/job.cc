@@ -225,6 +225,25 @@ thole_list lay_simulated_nodes(room &to, const json &pool) {
   return room::list(out, static_cast<uint64_t>(total));
 }
 
+// A caller's list of profiles, with all that it points to.
+result<thole_list> copy_mig(room &to, const thole_list &given) {
+  THOLE_TRY(check_list(given, 8, model::most_profiles, "gpu.mig"));
+  auto *out = to.array<thole_mig_profile>(given.count);
+  for (uint64_t i = 0; i < given.count; ++i) {
+    THOLE_LET(out[i], take_at<thole_mig_profile>(given, i, "gpu.mig"));
+    out[i].struct_size = sizeof(thole_mig_profile);
+    THOLE_LET(const std::string_view name, take_text(out[i].name, THOLE_MAX_NAME, "mig.name"));
+    out[i].name = to.text(name);
+    const thole_list from = out[i].placements;
+    THOLE_TRY(
+        check_list(from, sizeof(thole_mig_place), model::most_slices, "mig.placements", alignof(thole_mig_place)));
+    auto *places = to.array<thole_mig_place>(from.count);
+    for (uint64_t p = 0; p < from.count; ++p) places[p] = *THOLE_AT(from, thole_mig_place, p);
+    out[i].placements = room::list(places, from.count);
+  }
+  return room::list(out, given.count);
+}
+
 // The machine's own GPUs, as they are said to be; what the pool wants must fit each of them.
 result<thole_list> lay_real_node(room &to, const json &pool, std::string_view name, const thole_list &gpus) {
   const json &spec = pool.at("spec");
@@ -243,7 +262,8 @@ result<thole_list> lay_real_node(room &to, const json &pool, std::string_view na
                            static_cast<int64_t>(std::min(gpu.context_mib, not_counted)));
       if (!f.fits) return fail(reason::PoolDoesNotFit, "spec.vgpu: {}", f.sentence);
     }
-    // What it points to is the caller's and outlives the call no longer than it must: copied as well.
+    // What it points to is the caller's, and outlives the call no longer than it must: copied as well.
+    THOLE_LET(gpu.mig, copy_mig(to, gpu.mig));
     gpu.uuid = to.text(uuid);
     THOLE_LET(const std::string_view model, take_text(gpu.model, THOLE_MAX_NAME, "gpu.model"));
     gpu.model = to.text(model);

@@ -52,6 +52,7 @@ result<> writer::commit() {
   if (there == nullptr) {
     THOLE_LET(const fences f, read_fences(target_, run_keys_));
     THOLE_TRY(check_not_fenced(f, save_.attempt));
+    THOLE_TRY(check_not_past(target_, save_.attempt, save_.step));
     THOLE_LET(const auto before, newest(target_, run_keys_, f, {}));
     THOLE_TRY(check_anchor(target_, f, before));
     m.sequence = before ? before->body.sequence + 1 : 1;

@@ -88,6 +88,22 @@ result<> check_not_fenced(const fences &f, uint64_t attempt) {
               attempt);
 }
 
+result<> check_not_past(target &t, uint64_t attempt, uint64_t step) {
+  THOLE_LET(const auto names, t.files->list(t.folder()));
+  for (const store_entry &e : names) {
+    const auto number = parse_step_folder(e.name);
+    if (!e.folder || !number || *number <= step) continue;
+    const std::string folder = checkpoint_folder(t.run, *number, checkpoint_id(t.run, attempt, *number));
+    THOLE_LET(const auto manifest, t.files->open(folder + "/" + std::string(manifest_name)));
+    if (manifest != nullptr)
+      return fail(
+          reason::StepPast,
+          "attempt {} has committed step {}, and this is step {}: save a later one, or go back in a new attempt",
+          attempt, *number, step);
+  }
+  return {};
+}
+
 result<std::vector<candidate>> candidates(target &t, uint64_t newest_fence, std::optional<uint64_t> step) {
   std::vector<candidate> out;
   THOLE_LET(const auto names, t.files->list(t.folder()));

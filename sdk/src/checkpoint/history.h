@@ -20,6 +20,8 @@ struct fences {
 };
 result<fences> read_fences(target &t, const key_tree &run_keys);
 result<> check_not_fenced(const fences &f, uint64_t attempt);
+// Steps of an attempt only grow, so that its newest by name is its newest by time. By names alone: no key is needed.
+result<> check_not_past(target &t, uint64_t attempt, uint64_t step);
 
 // A folder of a checkpoint, by what names and clear headers tell.
 struct candidate {

@@ -8,13 +8,6 @@
 namespace thole::checkpoint {
 namespace {
 
-result<> check_store_there(target &t) {
-  THOLE_LET(const bool there, t.files->is_there());
-  if (there) return {};
-  return fail(reason::StoreGone, "the store's folder {} is not there: mount it, or correct its path",
-              t.files->place(""));
-}
-
 // What names and sizes tell.
 result<> count_files(target &t, listed &l) {
   THOLE_LET(const auto names, t.files->list(l.where.folder));

@@ -46,6 +46,7 @@ result<std::optional<committed>> find(target &t, const key_tree &run_keys, const
 result<std::unique_ptr<reader>> reader::open(target t, const which &w) {
   THOLE_LET(const auto run_keys, open_run_keys(t));
   if (!run_keys) {
+    THOLE_TRY(check_store_there(t));
     THOLE_TRY(check_anchor(t, {}, {}));
     return none_of(t, w);
   }

@@ -1,5 +1,7 @@
 #include "checkpoint/target.h"
 
+#include "checkpoint/history.h"
+
 namespace thole::checkpoint {
 namespace {
 
@@ -47,7 +49,21 @@ result<const key_source *> source_of(const target &t) {
 
 }  // namespace
 
+result<> check_store_there(target &t) {
+  THOLE_LET(const bool there, t.files->is_there());
+  if (there) return {};
+  return fail(reason::StoreGone, "the store's folder {} is not there: mount it, or correct its path",
+              t.files->place(""));
+}
+
 result<> make_run_folder(target &t) {
+  THOLE_LET(const bool there, t.files->is_there());
+  if (!there) {
+    // A store that is not mounted must not look like one that nobody has used yet.
+    const auto known = check_anchor(t, {}, {});
+    if (!known && known.error().why == reason::CheckpointRolledBack) return check_store_there(t);
+    THOLE_TRY(known);
+  }
   THOLE_TRY(t.files->make_folder(""));
   THOLE_TRY(t.files->sync_folder(".."));
   THOLE_TRY(t.files->make_folder(t.folder()));

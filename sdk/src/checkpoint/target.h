@@ -15,7 +15,9 @@ struct target {
   std::string folder() const { return run_folder(run); }
 };
 
-// The store's folder and the run's, durable.
+// Fails: StoreGone.
+result<> check_store_there(target &t);
+// The store's folder and the run's, durable. Fails: StoreGone, if the anchor knows of a store where there is none.
 result<> make_run_folder(target &t);
 
 // The run's key. Empty optional: nothing was ever saved there.

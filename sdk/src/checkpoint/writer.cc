@@ -33,6 +33,7 @@ result<std::unique_ptr<writer>> writer::begin(target t, const save &s) {
   THOLE_LET(key_tree run_keys, make_run_keys(t));
   THOLE_LET(const fences f, read_fences(t, run_keys));
   THOLE_TRY(check_not_fenced(f, s.attempt));
+  THOLE_TRY(check_not_past(t, s.attempt, s.step));
   std::unique_ptr<writer> w(new writer(std::move(t), s, std::move(run_keys)));
   w->begun_ns_ = begun;
   THOLE_TRY(w->open_part());

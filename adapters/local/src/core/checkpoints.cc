@@ -49,7 +49,8 @@ json item_json(const thole_item &item) {
 
 thole_which which_of(const std::optional<uint64_t> &step) {
   auto w = sized<thole_which>();
-  w.step = step.value_or(THOLE_NEWEST);
+  w.by = step ? THOLE_BY_STEP : THOLE_BY_NEWEST;
+  w.step = step.value_or(0);
   return w;
 }
 

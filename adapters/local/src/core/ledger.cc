@@ -185,8 +185,8 @@ result<explanation> ledger::explain(const std::string &job_text, thole_id id) {
     return gang->explain(core_->core(), &request->request, wall_ns(), &e, b, s);
   }));
   explanation out;
-  out.fits = e.fits == 1;
-  out.decided = e.fits != 2;
+  out.fits = e.fits == THOLE_FIT_YES;
+  out.decided = e.fits != THOLE_FIT_UNDECIDED;
   out.reason = own(e.reason);
   out.message = own(e.message);
   out.details = {{"fits", out.fits},         {"decided", out.decided}, {"needed", e.needed},
