@@ -1,0 +1,167 @@
+"""A member of a job: an actor that starts the job's command on its node, hears what its ranks say, and ends with it.
+
+The command is a process of its own, as on every platform: the worker of Ray only holds the place. It dies with the
+worker (a parent-death signal), so a node that is lost takes its ranks with it.
+"""
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import threading
+import time
+from pathlib import Path
+from typing import Any, Dict, List, Optional
+
+_PR_SET_PDEATHSIG = 1
+_LONGEST_LINE = 65536
+_FLUSH_SECONDS = 0.2
+
+
+def _die_with_parent() -> None:
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("", 0))
+        return int(probe.getsockname()[1])
+
+
+class Member:
+    """The actor. `run` blocks until the process has ended; the other calls come beside it."""
+
+    def __init__(self) -> None:
+        self._process: Optional[subprocess.Popen[bytes]] = None
+        self._folder = Path(tempfile.mkdtemp(prefix="thole-rank-"))  # short: a socket's path ends at 107 bytes
+        self._lock = threading.Lock()
+        self._said: List[Dict[str, Any]] = []
+        self._connections: List[socket.socket] = []
+        self._over = threading.Event()
+
+    def where(self) -> Dict[str, Any]:
+        import ray
+
+        return {"address": ray.util.get_node_ip_address(), "port": free_port(), "pid": os.getpid(),
+                "node": ray.get_runtime_context().get_node_id()}
+
+    def run(self, spec: Dict[str, Any], controller: Any) -> Dict[str, Any]:
+        """Starts the command, and answers how it ended. What it prints and says goes to the controller meanwhile."""
+        environment = self._environment(spec)
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        listener.bind(environment["THOLE_SOCKET"])
+        listener.listen(64)
+        threading.Thread(target=self._accept, args=(listener,), daemon=True).start()
+        flusher = threading.Thread(target=self._flush, args=(spec["index"], spec["attempt"], controller), daemon=True)
+        flusher.start()
+        program = shutil.which(spec["command"][0], path=environment.get("PATH", os.defpath))
+        try:
+            if program is None:
+                raise FileNotFoundError(2, f"{spec['command'][0]} is not in PATH")
+            self._process = subprocess.Popen(
+                spec["command"], executable=program, cwd=spec["workdir"], env=environment, stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True, preexec_fn=_die_with_parent)
+        except OSError as error:
+            self._over.set()
+            return {"started": False, "errno": error.errno or 0, "message": f"{spec['command'][0]}: {error.strerror}"}
+        self._say({"started": self._process.pid})
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            self._say({"line": line.decode("utf-8", "replace").rstrip("\n")[:_LONGEST_LINE]})
+        code = self._process.wait()
+        at = time.time()
+        self.kill()  # what it has left in its group
+        listener.close()
+        time.sleep(0)
+        self._over.set()
+        flusher.join(5.0)
+        shutil.rmtree(self._folder, ignore_errors=True)
+        return {"started": True, "code": code, "at": at}
+
+    def stop(self, reason: str, grace: float) -> None:
+        line = json.dumps({"stop": {"reason": reason, "grace": grace}}).encode() + b"\n"
+        with self._lock:
+            for connection in self._connections:
+                try:
+                    connection.sendall(line)
+                except OSError:
+                    pass
+        self._signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        self._signal(signal.SIGKILL)
+
+    def _signal(self, number: int) -> None:
+        if self._process is not None:
+            try:
+                os.killpg(self._process.pid, number)
+            except ProcessLookupError:
+                pass
+
+    def _environment(self, spec: Dict[str, Any]) -> Dict[str, str]:
+        """What Ray's worker has, without what is Ray's alone, and what the job and the platform say."""
+        from .ledger import Placement
+        from .plugin import assignment, write_record
+
+        own = {k: v for k, v in os.environ.items() if not k.startswith(("RAY_", "CUDA_VISIBLE_DEVICES"))}
+        record, devices = assignment(spec["gang"], spec["attempt"], spec["role"], spec["node"],
+                                     Placement.from_json(spec["placement"]))
+        path = self._folder / "record"
+        write_record(path, record)
+        return {**own, **spec["job_environment"], **devices, **spec["environment"], "THOLE_RECORD": str(path),
+                "THOLE_SOCKET": str(self._folder / "ranks"), "THOLE_METRICS": str(self._folder / "metrics")}
+
+    # --- What the ranks say. ------------------------------------------------------------------------------------------
+
+    def _say(self, message: Dict[str, Any]) -> None:
+        with self._lock:
+            self._said.append({**message, "at": time.time()})
+
+    def _accept(self, listener: socket.socket) -> None:
+        while True:
+            try:
+                connection, _ = listener.accept()
+            except OSError:
+                return
+            with self._lock:
+                self._connections.append(connection)
+            threading.Thread(target=self._hear, args=(connection,), daemon=True).start()
+
+    def _hear(self, connection: socket.socket) -> None:
+        rank: Optional[int] = None
+        with connection.makefile("rb") as lines:
+            try:
+                for line in lines:
+                    message = json.loads(line[:_LONGEST_LINE])
+                    if rank is None:
+                        rank = int(message["hello"]["rank"])  # the first line is a hello, or the connection is none of ours
+                    self._say({"rank": rank, **message})
+            except (OSError, ValueError, KeyError, TypeError):
+                pass
+        with self._lock:
+            self._connections.remove(connection)
+        if rank is not None:
+            self._say({"rank": rank, "closed": True})
+
+    def _flush(self, index: int, attempt: int, controller: Any) -> None:
+        """Sends on what was said, in order, a few times a second."""
+        import ray
+
+        while True:
+            over = self._over.wait(_FLUSH_SECONDS)
+            with self._lock:
+                said, self._said = self._said, []
+            # Heartbeats go no further than here: Ray knows whether this process lives.
+            said = [m for m in said if "alive" not in m]
+            if said:
+                try:
+                    ray.get(controller.heard.remote(index, attempt, said), timeout=30)
+                except Exception:  # the controller is gone, and this actor with it
+                    return
+            if over:
+                return

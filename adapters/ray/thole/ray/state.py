@@ -1,0 +1,59 @@
+"""Where things are on a machine of the cluster: one private folder, given with --state or THOLE_RAY_STATE.
+
+    cluster.json          the cluster that `thole ray start` started or joined here: address, processes
+    jobs/NAME/state.json  all that is remembered of a job, as `status --json` prints it
+    jobs/NAME/attempts/N/rank-R.log
+    keys/NAME.key         keys that nobody bound; stores/STORE/JOB-RUN: stores that nobody bound
+"""
+from __future__ import annotations
+
+import json
+import os
+import stat
+from pathlib import Path
+from typing import Any, Dict, Optional
+
+from thole.errors import TholeError
+
+STATE = "THOLE_RAY_STATE"
+
+
+def folder(given: str = "") -> Path:
+    """The state folder, made if it is missing. One that others may write to is refused."""
+    text = given or os.environ.get(STATE, "")
+    if not text:
+        base = os.environ.get("XDG_STATE_HOME") or os.path.expanduser("~/.local/state")
+        text = os.path.join(base, "thole", "ray")
+    path = Path(text).absolute()
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        mode = path.stat().st_mode
+    except OSError as error:
+        raise TholeError("THOLE_DENIED", "StateUnwritable", f"{path} cannot be made: {error.strerror}; choose another with "
+                         "--state", error.errno or 0) from None
+    if stat.S_IMODE(mode) & 0o022:
+        raise TholeError("THOLE_DENIED", "StateNotPrivate", f"others may write to {path}: chmod 700 it")
+    return path
+
+
+def write_json(path: Path, data: Any) -> None:
+    """Replaced as a whole."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    new = path.with_name(f".{path.name}.new")
+    with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
+        json.dump(data, file, indent=1)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(new, path)
+
+
+def read_json(path: Path) -> Optional[Dict[str, Any]]:
+    try:
+        with open(path, encoding="utf-8") as file:
+            return json.load(file)  # type: ignore[no-any-return]
+    except FileNotFoundError:
+        return None
+
+
+def job_folder(state: Path, name: str) -> Path:
+    return state / "jobs" / name
