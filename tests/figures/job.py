@@ -8,8 +8,9 @@
   detection    from a SIGKILL to the rank's being named        } over kills at random ranks and steps, every run
   recovery     from there to the next new train step           } ending with the digest of the unbroken one
 
-THOLE_PAIRS says how many pairs (5), THOLE_STEPS how many train steps each of their runs has (600: long beside the start
+THOLE_PAIRS says how many pairs (7), THOLE_STEPS how many train steps each of their runs has (400: long beside the start
 of Python and JAX, which varies more than the platform costs), THOLE_KILLS how many kills (20), THOLE_SEED which (7).
+All checkpoints of those runs are kept, since by hand there is nobody who would delete old ones.
 """
 import json
 import os
@@ -60,7 +61,8 @@ class LongerJob:
         self.folder, self.steps = pathlib.Path(folder), steps
         self.file = self.folder / "job.yaml"
         text = (DIGITS / "job.yaml").read_text()
-        for old, new in (("[python3, train.py]", f"[python3, train.py, --steps, '{steps}']"), ("workdir: .", f"workdir: {DIGITS}")):
+        for old, new in (("keep: 3", "keep: 1000"), ("workdir: .", f"workdir: {DIGITS}"),
+                         ("[python3, train.py]", f"[python3, train.py, --steps, '{steps}']")):
             assert old in text, f"samples/digits/job.yaml has no {old} any more"
             text = text.replace(old, new, 1)
         self.file.write_text(text)
@@ -90,7 +92,8 @@ class LongerJob:
             own = {"RANK": str(r), "LOCAL_RANK": str(r), "NODE_RANK": str(r), "THOLE_METRICS": str(self.folder / f"{self.hands}-{r}.metrics")}
             with open(self.folder / f"log-{r}", "wb") as log:
                 ranks.append(subprocess.Popen(["python3", "train.py", "--steps", str(self.steps)], cwd=DIGITS, env={**shared, **own},
-                                              stdout=log, stderr=log, stdin=subprocess.DEVNULL))
+                                              stdout=log, stderr=log, stdin=subprocess.DEVNULL,
+                                              start_new_session=True))  # as under thole: the kernel shares cores out by session
         codes = [r.wait() for r in ranks]
         if any(codes):
             sys.exit(f"job.py: the processes by hand ended with {codes}\n{(self.folder / 'log-0').read_text()}")
@@ -103,11 +106,11 @@ def figure(name, ours, unit, peer=None, ratio=None, goal=None):
 
 
 def overhead(folder):
-    job = LongerJob(folder, int(os.environ.get("THOLE_STEPS", "600")))
+    job = LongerJob(folder, int(os.environ.get("THOLE_STEPS", "400")))
     job.learn_environment(job.by_thole()[2])
     job.by_hand()
     ours, hand = [], []
-    for pair in range(int(os.environ.get("THOLE_PAIRS", "5"))):
+    for pair in range(int(os.environ.get("THOLE_PAIRS", "7"))):
         for which in ("thole", "hand") if pair % 2 == 0 else ("hand", "thole"):
             (ours if which == "thole" else hand).append(job.by_thole()[0] if which == "thole" else job.by_hand())
         print(f"job: pair {pair + 1}: thole {ours[-1]:.2f} s, by hand {hand[-1]:.2f} s, ratio {ours[-1] / hand[-1]:.3f}",

@@ -194,7 +194,8 @@ constexpr field key_fields[] = {
 constexpr field local_fields[] = {
     {.name = "stores",
      .what = map,
-     .doc = "Folder of each store. A name that is not bound is a folder of that name below the job's state."},
+     .doc = "Folder of each store. A name that is not bound is stores/NAME of the state folder. Each run has a folder "
+            "JOB-RUN in it."},
     {.name = "keys",
      .what = map,
      .doc = "File or helper of each key. A name that is not bound is a file of that name below the state folder; the "

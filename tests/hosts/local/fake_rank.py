@@ -19,7 +19,7 @@ options.add_argument("--pace", type=float, default=0.01)
 options.add_argument("--every", type=int, default=5)
 options.add_argument("--keep", default="", help="folder of the checkpoints; none: not saved")
 options.add_argument("--first-step", type=float, default=0.0, help="seconds that the first step takes")
-options.add_argument("--fail", default="", help="RANK,STEP,HOW: raise, exit, exit0, hang, memory")
+options.add_argument("--fail", default="", help="RANK,STEP,HOW: raise, exit, exit0, hang, linger, memory")
 options.add_argument("--once", action="store_true", help="fail in the first attempt only")
 options.add_argument("--ignore-stop", action="store_true")
 options.add_argument("--leave-child", action="store_true", help="a grandchild in a session of its own lives on")
@@ -59,7 +59,9 @@ def fail_now(how):
         os._exit(7)
     if how == "exit0":
         os._exit(0)
-    if how == "hang":
+    if how == "linger":  # as a process that is being taken down for long: its connection has ended, it has not
+        platform.shutdown(socket.SHUT_RDWR)
+    if how in ("hang", "linger"):
         threading.Event().wait()
     kind = MemoryError if how == "memory" else ValueError
     tell(failure={"type": kind.__name__, "message": "as it was told", "place": "fake_rank.py:1",

@@ -4,6 +4,7 @@ import os
 import signal
 import stat
 import subprocess
+import sys
 
 from platform_tools import Host, job_file, kill, processes_of, wait_for_line
 from test_processes import chain, left
@@ -211,12 +212,34 @@ def test_metrics_page_while_it_runs(host):
     kill(process, signal.SIGINT)
 
 
-def test_a_real_pool_without_a_driver_is_a_reason_and_never_a_simulation(host):
-    done = host("run", host.fake("--steps", 3))
-    if os.path.exists("/dev/nvidia0"):
-        return
-    assert done.returncode in (66, 69) and ("NoDriver" in done.stderr or "Plugin" in done.stderr), done.stderr
-    assert not (host.state / "jobs" / "fake").exists()
+def test_metrics_of_a_rank_and_of_what_it_starts(host):
+    """A child process finds the metrics file of its rank taken: it says so once, counts in memory, and nothing fails."""
+    script = host.folder / "rank.py"
+    script.write_text(
+        "import subprocess, sys, thole\n"
+        "count = thole.metrics.counter('test_things', 'Things.')\n"
+        "count.add(2)\n"
+        "times = thole.metrics.histogram('test_seconds', 'Time.', bounds=(1.0, 2.0))\n"
+        "for t in (0.5, 1.5, float('nan')):\n"
+        "    times.observe(t)\n"
+        "if len(sys.argv) == 1:\n"
+        "    subprocess.run([sys.executable, __file__, 'child'], check=True)\n")
+    code, end, said = host.run(job_file(host.folder, [sys.executable, script], members=1))
+    assert code == 0, said
+    assert said.count("MetricsFileTaken") == 1, said
+    text = open(end["metrics"]).read()
+    assert "test_things_total 2\n" in text
+    # What is not a number is below no bound.
+    assert [line for line in text.splitlines() if line.startswith("test_seconds_bucket")] == [
+        'test_seconds_bucket{le="1.0"} 1', 'test_seconds_bucket{le="2.0"} 2', 'test_seconds_bucket{le="+Inf"} 3']
+
+
+def test_steps_run_is_a_counter_over_attempts(host):
+    code, end, said = host.run(host.fake("--steps", 30, "--pace", 0.02, save=False), "--inject", "kill:rank=1,step=12")
+    text = open(end["metrics"]).read()
+    assert code == 0 and end["steps"]["run"] > 30, said
+    assert f'thole_job_steps_run_total{{job="fake"}} {end["steps"]["run"]}\n' in text
+    assert 'backend="none (simulated)"' in text
 
 
 def test_other_platforms_are_not_yet(host):

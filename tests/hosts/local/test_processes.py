@@ -51,6 +51,21 @@ def test_a_killed_rank_is_noticed_named_and_replaced(host):
     assert not left(host)
 
 
+def test_a_kill_is_noticed_while_another_rank_is_being_taken_down(host):
+    job = host.fake("--steps", 30, "--pace", 0.02, "--fail", "0,5,linger", "--once")
+    code, end, said = host.run(job, "--inject", "kill:rank=1,step=12")
+    incident, = end["incidents"]
+    assert code == 0 and (incident["kind"], incident["rank"]) == ("signal", 1), said
+    assert incident["detectionSeconds"] < 1
+
+
+def test_a_rank_that_left_is_not_blamed_for_a_kill(host):
+    script = "if [ $THOLE_ATTEMPT = 1 ] && [ $RANK = 1 ]; then sleep 0.5; kill -9 $$; fi"
+    code, end, said = host.run(job_file(host.folder, ["sh", "-c", script]))
+    incident, = end["incidents"]
+    assert code == 0 and (incident["kind"], incident["rank"], incident["code"]) == ("signal", 1, 9), said
+
+
 def test_a_kill_at_a_seal(host):
     code, end, said = host.run(host.fake("--steps", 30), "--inject", "kill:rank=0,seal=2")
     assert code == 0 and end["result"]["digest"] == chain(30), said

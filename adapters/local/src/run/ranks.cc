@@ -69,6 +69,7 @@ std::optional<sign> first_sign(const attempt_view &a) {
 
 // A rank that left with 0 while others had more to do: what they then ran into is its doing.
 const rank_view *left_early(const attempt_view &a, const sign &s) {
+  if (s.rank_of == killed_outright) return nullptr;
   uint64_t most = 0;
   for (const rank_view &r : a.ranks) most = std::max(most, r.step);
   for (const rank_view &r : a.ranks) {
