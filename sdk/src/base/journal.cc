@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <openssl/evp.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -21,6 +22,7 @@ constexpr std::string_view magic = "THOLEJNL";
 constexpr std::size_t header_size = 40;  // magic 8, version 4, zero 4, salt 16, check 8
 constexpr std::size_t frame_size = 8;    // length 4, check 4
 constexpr std::size_t sum_size = 16;
+constexpr int64_t most_wait_ns = 30'000'000'000;
 
 std::array<unsigned char, 32> sha256(std::initializer_list<std::string_view> parts) {
   std::unique_ptr<EVP_MD_CTX, decltype(&EVP_MD_CTX_free)> md(EVP_MD_CTX_new(), EVP_MD_CTX_free);
@@ -99,7 +101,7 @@ result<journal> journal::open(const std::string &folder, const std::string &name
   auto lock = open_file(j.lock_path_, O_RDWR | O_CREAT | O_NOFOLLOW);
   if (!lock)
     return fail_errno(reason::StateUnwritable, lock.error().os_errno, "the state folder {} cannot be written", folder);
-  j.lock_ = std::move(*lock);
+  j.lock_ = lock_fd(std::move(*lock));
   if (::fstat(j.lock_.get(), &st) != 0) return fail_errno(reason::SystemCallFailed, errno, "cannot stat a lock file");
   THOLE_TRY(check_private(st, j.lock_path_));
   return j;
@@ -109,8 +111,19 @@ result<journal::hold> journal::lock(access how) {
   struct flock what {};
   what.l_type = how == access::write ? F_WRLCK : F_RDLCK;
   what.l_whence = SEEK_SET;
-  while (::fcntl(lock_.get(), F_OFD_SETLKW, &what) != 0)
-    if (errno != EINTR) return fail_errno(reason::SystemCallFailed, errno, "cannot lock {}", lock_path_);
+  // A process that was stopped in the middle must not stop all others for ever, so this waits by trying: 50 us at
+  // first, then up to 5 ms. What is slept is counted; no clock is asked.
+  int64_t slept_ns = 0;
+  for (int64_t nap_ns = 50'000; ::fcntl(lock_.get(), F_OFD_SETLK, &what) != 0;) {
+    if (errno != EAGAIN && errno != EACCES && errno != EINTR)
+      return fail_errno(reason::SystemCallFailed, errno, "cannot lock {}", lock_path_);
+    if (slept_ns >= most_wait_ns)
+      return fail(reason::StateBusy, "another process has held {} for 30 s: end it, or wait for it", lock_path_);
+    const timespec nap{0, nap_ns};
+    ::nanosleep(&nap, nullptr);
+    slept_ns += nap_ns;
+    nap_ns = std::min<int64_t>(nap_ns * 2, 5'000'000);
+  }
   return hold(lock_.get());
 }
 
@@ -253,7 +266,7 @@ result<> journal::read_records(access how, const reader &to) {
 result<> journal::append(const hold &, std::string_view payload) {
   if (payload.size() > most_payload)
     return fail(reason::OverBound, "a journal record of {} bytes; {} are the most", payload.size(), most_payload);
-  digest after;
+  digest after{};
   const std::string bytes = frame(last_, payload, after);
   auto write = [&]() -> result<> {
     if (::lseek(file_.get(), static_cast<off_t>(end_), SEEK_SET) < 0)
@@ -267,8 +280,8 @@ result<> journal::append(const hold &, std::string_view payload) {
     if (::ftruncate(file_.get(), static_cast<off_t>(end_)) != 0) return done;
     return done;
   }
-  last_ = after;
-  end_ += bytes.size();
+  appended_ = after;
+  appended_end_ = end_ + bytes.size();
   return {};
 }
 

@@ -21,6 +21,7 @@
 #include <string_view>
 
 #include "base/file.h"
+#include "base/lock_fd.h"
 #include "base/status.h"
 
 namespace thole {
@@ -38,7 +39,7 @@ class journal {
   };
 
   enum class access { read, write };
-  // Holds the folder's lock while it lives. Waits for other processes, and for other journals of this one.
+  // Holds the folder's lock while it lives. Waits for other processes, and for other journals of this one, for 30 s.
   class hold {
    public:
     hold(hold &&other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
@@ -59,8 +60,13 @@ class journal {
   // Fails: JournalDamaged, StateNewer, and what `to` answers; the journal is then to be dropped.
   result<> catch_up(const hold &, access how, const reader &to);
 
-  // Under a write lock, caught up: appends and syncs. On failure the file is as before.
+  // Under a write lock, caught up: appends and syncs. On failure the file is as before. The journal still stands
+  // before the record, and would read it next, until pass().
   result<> append(const hold &, std::string_view payload);
+  void pass() noexcept {
+    end_ = appended_end_;
+    last_ = appended_;
+  }
 
   // The same, with a new file that holds only this record.
   result<> rewrite(const hold &, std::string_view payload);
@@ -81,12 +87,14 @@ class journal {
 
   std::string folder_, path_, lock_path_;
   uint32_t version_ = 0;
-  unique_fd lock_;
+  lock_fd lock_;
   unique_fd file_;
   ino_t inode_ = 0;
   dev_t device_ = 0;
   uint64_t end_ = 0;  // of the last good record
   digest last_{};
+  uint64_t appended_end_ = 0;  // what end_ and last_ are after the record that was appended
+  digest appended_{};
   bool cut_off_ = false;
 };
 

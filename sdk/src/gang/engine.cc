@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <new>
 #include <set>
 
 namespace thole::gang {
@@ -43,17 +44,22 @@ result<> engine::catch_up(const journal::hold &held, journal::access how) {
   return done;
 }
 
-// Written down first, then made: what cannot be written has not happened.
+// Written down first, then made: what cannot be written has not happened, and what is written has. If memory is out
+// for making it, the next call makes it out of the journal before it does anything else.
 result<> engine::commit(const change &what) {
   const uint64_t revision = state_.revision() + 1;
-  if (journal_) THOLE_TRY(journal_->append(*held_, encode(what, revision, state_.words())));
+  if (!journal_) {
+    apply(state_, what, revision);
+    return {};
+  }
+  THOLE_TRY(journal_->append(*held_, encode(what, revision, state_.words())));
   try {
     apply(state_, what, revision);
-  } catch (...) {
-    broken_ = fail(reason::OutOfMemory, "memory ran out in the middle of a change: open the core again").value();
-    throw;
+    journal_->pass();
+    if (journal_->size() > std::max(compact_from_, compact_next_)) compact();
+  } catch (const std::bad_alloc &) {
+    return {};
   }
-  if (journal_ && journal_->size() > std::max(compact_from_, compact_next_)) compact();
   return {};
 }
 
@@ -71,6 +77,7 @@ void engine::compact() {
 result<> engine::set_levels(std::vector<std::string> levels) {
   THOLE_TRY(model::check_levels(levels));
   return changing([&]() -> result<> {
+    state_.tidy();
     if (state_.levels() == levels && (state_.levels_are_set() || levels.empty())) return {};
     if (state_.levels_are_set() || state_.nodes_there() > 0)
       return fail(reason::LevelsDiffer, "the levels are {}: name the same ones, or start with a new ledger",
@@ -104,6 +111,7 @@ result<> engine::check_nodes(const std::vector<model::node> &nodes) const {
 
 result<> engine::set_nodes(std::vector<model::node> nodes) {
   return changing([&]() -> result<> {
+    state_.tidy();
     THOLE_TRY(check_nodes(nodes));
     std::erase_if(nodes, [&](const model::node &n) {
       const uint32_t at = state_.find_node(n.name);
@@ -121,6 +129,7 @@ result<> engine::set_nodes(std::vector<model::node> nodes) {
 result<> engine::remove_node(std::string_view name) {
   return changing([&]() -> result<> {
     if (journal_) state_.settle();  // its record names the node by where it stands
+    else state_.tidy();
     const uint32_t node = state_.find_node(name);
     return node == ledger::no_node || state_.known(node).leaving ? result<>{} : commit(node_removed{node});
   });

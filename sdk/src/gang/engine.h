@@ -2,7 +2,8 @@
 //
 // Every call takes the engine's mutex for its whole length. With a state folder it also takes the folder's lock, and
 // first reads what other processes have written, so that it decides on the present state. A change is written to the
-// journal before it is made; a call whose record cannot be written has changed nothing.
+// journal before it is made; a call whose record cannot be written has changed nothing. Without a journal, a call for
+// which there is no memory has changed nothing either.
 #pragma once
 
 #include <memory>

@@ -15,7 +15,7 @@ void ledger::reset() {
   stamps_.clear();
   shapes_.clear();
   in_order_ = gone_ = 0;
-  order_is_old_ = topology_is_old_ = false;
+  untidy_ = order_is_old_ = topology_is_old_ = false;
   node_of_.clear();
   home_.clear();
   gangs_.clear();
@@ -63,26 +63,37 @@ void ledger::rollback(std::size_t mark) {
 }
 
 void ledger::place(uint32_t node, const model::member_want &want, std::vector<model::grant> &out) {
+  machine &m = machines_[node];
   const std::size_t first = out.size();
-  model::place(machines_[node], want, out);
+  make_room(undo_, std::size_t{1} + want.devices);
+  try {
+    model::place(m, want, out);
+  } catch (...) {
+    for (std::size_t i = first; i < out.size(); ++i) model::give_back(m.gpus[out[i].device], out[i]);
+    out.resize(first);
+    throw;
+  }
   undo_.push_back({node, true, false, want.cpu_milli, want.memory_mib, {}});
   for (std::size_t i = first; i < out.size(); ++i) undo_.push_back({node, true, true, 0, 0, out[i]});
   touch(node);
 }
 
+// If it throws in the middle, rollback takes back what was done.
 void ledger::hold(uint32_t node, int64_t cpu_milli, int64_t memory_mib, std::span<const model::grant> grants) {
+  make_room(undo_, 1 + grants.size());
   machine &m = machines_[node];
   m.used_cpu += cpu_milli;
   m.used_memory += memory_mib;
   undo_.push_back({node, true, false, cpu_milli, memory_mib, {}});
+  touch(node);
   for (const model::grant &g : grants) {
     model::hold(m.gpus[g.device], g);
     undo_.push_back({node, true, true, 0, 0, g});
   }
-  touch(node);
 }
 
 void ledger::give_back(const holding &what) {
+  make_room(undo_, what.members.size() + what.grants.size());
   for (const held_member &h : what.members) {
     machine &m = machines_[h.node];
     m.used_cpu -= h.cpu_milli;
@@ -104,49 +115,51 @@ void ledger::apply_levels(std::vector<std::string> levels) {
   topology_is_old_ = true;
 }
 
-// The nodes of a gang, each once, ascending.
-static std::vector<uint32_t> nodes_of(const holding &h) {
-  std::vector<uint32_t> out;
-  out.reserve(h.members.size());
-  for (const held_member &m : h.members)
-    if (out.empty() || out.back() != m.node) out.push_back(m.node);
-  std::sort(out.begin(), out.end());
-  out.erase(std::unique(out.begin(), out.end()), out.end());
-  return out;
-}
-
-// Takes a gang's entry away, and answers the nodes on which it has held something.
-std::vector<uint32_t> ledger::erase(id128 gang) {
+// Takes a gang's entry away. What nobody holds any more is left to tidy().
+void ledger::erase(id128 gang) noexcept {
   const auto it = gangs_.find(gang);
-  if (it == gangs_.end()) return {};
+  if (it == gangs_.end()) return;
   const holding &h = it->second;
-  std::vector<uint32_t> at = nodes_of(h);
-  for (uint32_t node : at) std::erase_if(known_[node].here, [&](const auto &entry) { return entry.first == gang; });
+  for (const held_member &member : h.members) {
+    machine &m = machines_[member.node];
+    known_node &k = known_[member.node];
+    m.used_cpu -= member.cpu_milli;
+    m.used_memory -= member.memory_mib;
+    for (const model::grant &g : h.of(member)) model::give_back(m.gpus[g.device], g);
+    std::erase_if(k.here, [&](const auto &entry) { return entry.first == gang; });
+    if (k.leaving || !k.kept.empty()) untidy_ = k.untidy = true;
+    touch(member.node);
+  }
   expiring_.erase({h.expires_ns, gang});
-  give_back(h);
-  undo_.clear();
   gangs_.erase(it);
-  return at;
 }
 
 void ledger::apply_reserve(id128 gang, holding what, std::span<const id128> dropped) {
-  std::vector<uint32_t> left;
-  for (id128 id : dropped) {
-    const auto at = erase(id);
-    left.insert(left.end(), at.begin(), at.end());
+  std::map<id128, holding> entry;
+  const holding &h = entry.emplace(gang, std::move(what)).first->second;
+  std::set<std::pair<int64_t, id128>> expiry;
+  if (h.expires_ns != 0 && h.state == model::gang_state::reserved) expiry.emplace(h.expires_ns, gang);
+  uint32_t here = 0;
+  try {
+    for (; here < h.members.size(); ++here) {
+      const held_member &m = h.members[here];
+      make_room(known_[m.node].here, 1);
+      hold(m.node, m.cpu_milli, m.memory_mib, h.of(m));
+      known_[m.node].here.emplace_back(gang, here);
+    }
+  } catch (...) {
+    while (here-- > 0) known_[h.members[here].node].here.pop_back();
+    rollback(0);
+    throw;
   }
-  for (uint32_t i = 0; i < what.members.size(); ++i) {
-    const held_member &m = what.members[i];
-    hold(m.node, m.cpu_milli, m.memory_mib, what.of(m));
-    known_[m.node].here.emplace_back(gang, i);
-  }
+  // From here on nothing fails: there is room. One of those dropped may be the gang itself, so its places come last.
   undo_.clear();
-  if (what.expires_ns != 0 && what.state == model::gang_state::reserved) expiring_.emplace(what.expires_ns, gang);
-  gangs_.insert_or_assign(gang, std::move(what));
-  // Last, since it moves the places of nodes and devices that `what` is written in.
-  std::sort(left.begin(), left.end());
-  left.erase(std::unique(left.begin(), left.end()), left.end());
-  forget_unheld(left);
+  while (here-- > 0) known_[h.members[here].node].here.pop_back();
+  for (id128 id : dropped) erase(id);
+  erase(gang);
+  for (here = 0; here < h.members.size(); ++here) known_[h.members[here].node].here.emplace_back(gang, here);
+  expiring_.merge(expiry);
+  gangs_.merge(entry);
 }
 
 void ledger::apply_confirm(id128 gang) {
@@ -158,13 +171,14 @@ void ledger::apply_confirm(id128 gang) {
 
 void ledger::apply_expiry(id128 gang, int64_t expires_ns) {
   holding &h = gangs_.at(gang);
+  if (h.expires_ns == expires_ns) return;
+  if (expires_ns != 0) expiring_.emplace(expires_ns, gang);
   expiring_.erase({h.expires_ns, gang});
   h.expires_ns = expires_ns;
-  if (expires_ns != 0) expiring_.emplace(expires_ns, gang);
 }
 
 void ledger::apply_drop(id128 gang) {
-  forget_unheld(erase(gang));
+  erase(gang);
 }
 
 }  // namespace thole::gang

@@ -1,14 +1,18 @@
 // gang/ledger.h: the one ledger of devices: what there is, and which gang holds what of it.
 //
 // Two kinds of change. Tentative ones (place, hold, drop) go through an append-only undo log: a search takes a mark,
-// tries, and rolls back. Lasting ones (the apply_ functions) are what the journal's records say; they cannot fail,
-// because the engine has checked them before it wrote them down, and replay calls the very same functions.
+// tries, and rolls back. Lasting ones (the apply_ functions) are what the journal's records say; the engine has checked
+// them before it wrote them down, and replay calls the very same functions.
+//
+// Nothing fails but for want of memory, and then it has changed nothing: whatever a change needs is allocated before
+// anything is changed.
 //
 // Nodes stand in the byte order of their names, which is what a plan's ties go by, and what the journal means by a
 // node's index. Platforms mirror their nodes one at a time, so the order is not kept at each change: after a node has
 // come or gone, settle() comes before whatever walks over nodes or looks at the topology.
 #pragma once
 
+#include <algorithm>
 #include <map>
 #include <set>
 #include <span>
@@ -20,6 +24,12 @@
 #include "model/topology.h"
 
 namespace thole::gang {
+
+// As push_back would make it, but before anything is changed.
+template <class T>
+void make_room(std::vector<T> &in, std::size_t more) {
+  if (in.capacity() - in.size() < more) in.reserve(std::max(2 * in.capacity(), in.size() + more));
+}
 
 struct held_member {
   uint32_t role = 0;
@@ -57,6 +67,7 @@ struct known_node {
   std::vector<uint32_t> uuids;                   // name of each of the machine's GPUs
   bool leaving = false;                          // removed, but gangs hold something: forgotten with the last of them
   bool gone = false;                             // forgotten: settle() takes its place away
+  bool untidy = false;                           // something may be kept, or the node stay, that nobody holds any more
   std::vector<std::pair<id128, uint32_t>> here;  // members that lie here: gang, and index in holding.members
 };
 
@@ -64,7 +75,10 @@ class ledger {
  public:
   // Forgets everything but the names that were given out.
   void reset();
-  // Brings the nodes and the topology into order. Indices of nodes are then others.
+  // Forgets what gangs that are gone were the last to hold: devices that are no longer listed, nodes that were removed.
+  // Comes before anything is decided about nodes and devices.
+  void tidy();
+  // Tidies, and brings the nodes and the topology into order. Indices of nodes are then others.
   void settle();
 
   // --- what there is
@@ -136,17 +150,24 @@ class ledger {
     model::grant grant;
   };
 
-  void append_node(known_node known);
+  // A node made ready to take its place, with all that this needs; `grants` are those of its members.
+  struct fitted_node {
+    known_node known;
+    model::machine machine;
+    std::vector<model::grant> grants;
+  };
+  fitted_node fit(known_node known, const known_node *before);
+  void replace_node(uint32_t node, fitted_node &with) noexcept;
+  void append_node(fitted_node &what) noexcept;
+  void make_room_for(std::size_t more_nodes);
   std::vector<uint32_t> order_by_name() const;
-  void forget_node(uint32_t node);
-  void forget_unheld(std::span<const uint32_t> at);
+  void forget_node(uint32_t node) noexcept;
   model::machine compile(const known_node &known);
   model::gpu compile(const model::device &d, uint32_t more_flags);
-  void refit(std::span<const uint32_t> changed);
-  std::vector<uint32_t> erase(id128 gang);
+  void erase(id128 gang) noexcept;
   void rebuild_topology();
   void start_touched();
-  void index_devices(uint32_t node);
+  void index_devices(uint32_t node) noexcept;
   void touch(uint32_t node) noexcept;
   void touch_shape(uint32_t node) noexcept;
 
@@ -164,6 +185,7 @@ class ledger {
   uint64_t touches_ = 0;
   uint32_t in_order_ = 0;  // nodes before this one stand in order
   uint32_t gone_ = 0;
+  bool untidy_ = false;
   bool order_is_old_ = false;
   bool topology_is_old_ = false;
   std::vector<uint32_t> node_of_;  // by name id: index + 1

@@ -43,26 +43,69 @@ machine ledger::compile(const known_node &known) {
   return m;
 }
 
-void ledger::index_devices(uint32_t node) {
-  known_node &k = known_[node];
-  k.uuids.clear();
-  for (const auto *list : {&k.spec.devices, &k.kept})
-    for (const device &d : *list) k.uuids.push_back(names_.intern(d.uuid));
-  if (home_.size() < names_.size()) home_.resize(names_.size() + names_.size() / 2, 0);
-  for (uint32_t id : k.uuids) home_[id] = node + 1;
+void ledger::index_devices(uint32_t node) noexcept {
+  for (uint32_t id : known_[node].uuids) home_[id] = node + 1;
 }
 
-void ledger::append_node(known_node known) {
+// With `before`, what is held there is fitted to the devices as they are described now.
+ledger::fitted_node ledger::fit(known_node known, const known_node *before) {
+  fitted_node out{std::move(known), {}, {}};
+  out.machine = compile(out.known);
+  out.known.uuids.clear();
+  for (const auto *list : {&out.known.spec.devices, &out.known.kept})
+    for (const device &d : *list) out.known.uuids.push_back(names_.intern(d.uuid));
+  if (before == nullptr) return out;
+  for (const auto &[id, member] : before->here) {
+    const holding &gang = gangs_.at(id);
+    const held_member &h = gang.members[member];
+    out.machine.used_cpu += h.cpu_milli;
+    out.machine.used_memory += h.memory_mib;
+    for (model::grant g : gang.of(h)) {
+      const auto at = std::find(out.known.uuids.begin(), out.known.uuids.end(), before->uuids[g.device]);
+      g.device = static_cast<uint32_t>(at - out.known.uuids.begin());
+      model::charge(g, out.machine.gpus[g.device]);
+      model::hold(out.machine.gpus[g.device], g);
+      out.grants.push_back(g);
+    }
+  }
+  return out;
+}
+
+void ledger::replace_node(uint32_t node, fitted_node &with) noexcept {
+  known_node &k = known_[node];
+  with.known.here = std::move(k.here);
+  k = std::move(with.known);
+  machines_[node] = std::move(with.machine);
+  index_devices(node);
+  touch_shape(node);
+  auto next = with.grants.begin();
+  for (const auto &[id, member] : k.here) {
+    holding &gang = gangs_.find(id)->second;
+    const held_member &h = gang.members[member];
+    std::copy_n(next, h.grants, gang.grants.begin() + h.first_grant);
+    next += h.grants;
+  }
+}
+
+// Names have been given out for all of them.
+void ledger::make_room_for(std::size_t more_nodes) {
+  make_room(known_, more_nodes);
+  make_room(machines_, more_nodes);
+  make_room(stamps_, more_nodes);
+  make_room(shapes_, more_nodes);
+  if (home_.size() < names_.size()) home_.resize(names_.size() + names_.size() / 2, 0);
+  if (node_of_.size() < names_.size()) node_of_.resize(names_.size() + names_.size() / 2, 0);
+}
+
+void ledger::append_node(fitted_node &what) noexcept {
   const uint32_t node = nodes();
-  known_.push_back(std::move(known));
-  machines_.push_back(compile(known_.back()));
+  known_.push_back(std::move(what.known));
+  machines_.push_back(std::move(what.machine));
   stamps_.push_back(0);
   shapes_.push_back(0);
   touch_shape(node);
   index_devices(node);
-  const uint32_t name = machines_[node].name;
-  if (node_of_.size() <= name) node_of_.resize(names_.size() + names_.size() / 2, 0);
-  node_of_[name] = node + 1;
+  node_of_[machines_[node].name] = node + 1;
   order_is_old_ = topology_is_old_ = true;
 }
 
@@ -82,26 +125,36 @@ std::vector<uint32_t> ledger::order_by_name() const {
 }
 
 template <class T>
-static void rearrange(std::vector<T> &what, std::span<const uint32_t> order) {
+static std::vector<T> room_for(const std::vector<T> &, std::span<const uint32_t> order) {
   std::vector<T> out;
   out.reserve(order.size());
-  for (uint32_t n : order) out.push_back(std::move(what[n]));
-  what = std::move(out);
+  return out;
+}
+
+template <class T>
+static void rearrange(std::vector<T> &what, std::span<const uint32_t> order, std::vector<T> &into) noexcept {
+  for (uint32_t n : order) into.push_back(std::move(what[n]));
+  what.swap(into);
 }
 
 void ledger::settle() {
+  tidy();
   if (order_is_old_) {
     const std::vector<uint32_t> order = order_by_name();
     std::vector<uint32_t> now(known_.size(), no_node);
     for (uint32_t n = 0; n < order.size(); ++n) now[order[n]] = n;
-    rearrange(machines_, order);
-    rearrange(known_, order);
-    rearrange(stamps_, order);
-    rearrange(shapes_, order);
+    auto machines = room_for(machines_, order);
+    auto known = room_for(known_, order);
+    auto stamps = room_for(stamps_, order);
+    auto shapes = room_for(shapes_, order);
+    rearrange(machines_, order, machines);
+    rearrange(known_, order, known);
+    rearrange(stamps_, order, stamps);
+    rearrange(shapes_, order, shapes);
     for (uint32_t n = 0; n < nodes(); ++n) {
       if (order[n] == n) continue;
       node_of_[machines_[n].name] = n + 1;
-      for (uint32_t id : known_[n].uuids) home_[id] = n + 1;
+      index_devices(n);
     }
     for (auto &[id, gang] : gangs_)
       for (held_member &h : gang.members) h.node = now[h.node];
@@ -113,64 +166,45 @@ void ledger::settle() {
 }
 
 void ledger::restore_nodes(std::vector<known_node> nodes) {
-  for (known_node &k : nodes) append_node(std::move(k));
+  for (known_node &k : nodes) {
+    fitted_node fresh = fit(std::move(k), nullptr);
+    make_room_for(1);
+    append_node(fresh);
+  }
   settle();
 }
 
 void ledger::apply_nodes(const std::vector<model::node> &nodes) {
-  std::vector<uint32_t> changed;
-  // A device may move from one node of the call to another: all leave before any arrives.
-  for (const model::node &n : nodes)
-    if (const uint32_t at = find_node(n.name); at != no_node)
-      for (uint32_t id : known_[at].uuids) home_[id] = 0;
+  std::vector<std::pair<uint32_t, fitted_node>> changed;
+  std::vector<fitted_node> fresh;
   for (const model::node &n : nodes) {
+    known_node now;
+    now.spec = n;
     const uint32_t at = find_node(n.name);
     if (at == no_node) {
-      known_node fresh;
-      fresh.spec = n;
-      append_node(std::move(fresh));
+      fresh.push_back(fit(std::move(now), nullptr));
       continue;
     }
-    known_node &k = known_[at];
-    topology_is_old_ = topology_is_old_ || k.spec.domains != n.domains;
+    const known_node &k = known_[at];
     // What is held and no longer listed stays, unhealthy, until it is released.
-    std::vector<device> kept;
     for (std::size_t i = 0; i < k.uuids.size(); ++i) {
       const device &old = i < k.spec.devices.size() ? k.spec.devices[i] : k.kept[i - k.spec.devices.size()];
       const bool listed =
           std::any_of(n.devices.begin(), n.devices.end(), [&](const device &d) { return d.uuid == old.uuid; });
-      if (!listed && machines_[at].gpus[i].holders() > 0) kept.push_back(old);
+      if (!listed && machines_[at].gpus[i].holders() > 0) now.kept.push_back(old);
     }
-    std::sort(kept.begin(), kept.end(), [](const device &a, const device &b) { return a.uuid < b.uuid; });
-    k.spec = n;
-    k.kept = std::move(kept);
-    k.leaving = false;
-    changed.push_back(at);
+    std::sort(now.kept.begin(), now.kept.end(), [](const device &a, const device &b) { return a.uuid < b.uuid; });
+    changed.emplace_back(at, fit(std::move(now), &k));
   }
-  refit(changed);
-}
-
-// Makes the machines of `changed` new from what is known, and gives the gangs back what they hold there.
-void ledger::refit(std::span<const uint32_t> changed) {
-  for (uint32_t node : changed) {
-    const std::vector<uint32_t> before = std::move(known_[node].uuids);
-    machine &m = machines_[node] = compile(known_[node]);
-    index_devices(node);
-    touch_shape(node);
-    const std::vector<uint32_t> &uuids = known_[node].uuids;
-    for (const auto &[id, member] : known_[node].here) {
-      holding &gang = gangs_.at(id);
-      const held_member &h = gang.members[member];
-      m.used_cpu += h.cpu_milli;
-      m.used_memory += h.memory_mib;
-      for (uint32_t i = h.first_grant; i < h.first_grant + h.grants; ++i) {
-        model::grant &g = gang.grants[i];
-        g.device = static_cast<uint32_t>(std::find(uuids.begin(), uuids.end(), before[g.device]) - uuids.begin());
-        model::charge(g, m.gpus[g.device]);
-        model::hold(m.gpus[g.device], g);
-      }
-    }
+  make_room_for(fresh.size());
+  // From here on nothing fails. A device may move from one node of the call to another: all leave before any arrives.
+  for (const auto &[at, with] : changed)
+    for (uint32_t id : known_[at].uuids) home_[id] = 0;
+  for (auto &[at, with] : changed) {
+    topology_is_old_ = topology_is_old_ || known_[at].spec.domains != with.known.spec.domains;
+    replace_node(at, with);
   }
+  for (fitted_node &f : fresh) append_node(f);
 }
 
 void ledger::apply_remove(uint32_t node) {
@@ -181,7 +215,7 @@ void ledger::apply_remove(uint32_t node) {
 }
 
 // Nothing is held there. Its place is taken away by settle().
-void ledger::forget_node(uint32_t node) {
+void ledger::forget_node(uint32_t node) noexcept {
   for (uint32_t id : known_[node].uuids) home_[id] = 0;
   node_of_[machines_[node].name] = 0;
   known_[node] = {};
@@ -191,25 +225,30 @@ void ledger::forget_node(uint32_t node) {
   order_is_old_ = topology_is_old_ = true;
 }
 
-// What gangs that are gone were the last to hold: devices that are no longer listed, nodes that were removed.
-void ledger::forget_unheld(std::span<const uint32_t> at) {
-  std::vector<uint32_t> changed;
-  for (uint32_t node : at) {
-    known_node &k = known_[node];
+void ledger::tidy() {
+  if (!untidy_) return;
+  for (uint32_t node = 0; node < nodes(); ++node) {
+    const known_node &k = known_[node];
+    if (!k.untidy) continue;
     if (k.leaving && k.here.empty()) {
       forget_node(node);
       continue;
     }
+    known_node now;
+    now.spec = k.spec;
+    now.leaving = k.leaving;
     const std::size_t listed = k.spec.devices.size();
-    const std::size_t before = k.kept.size();
-    for (std::size_t i = before; i-- > 0;) {
-      if (machines_[node].gpus[listed + i].holders() > 0) continue;
-      home_[k.uuids[listed + i]] = 0;
-      k.kept.erase(k.kept.begin() + static_cast<std::ptrdiff_t>(i));
+    for (std::size_t i = 0; i < k.kept.size(); ++i)
+      if (machines_[node].gpus[listed + i].holders() > 0) now.kept.push_back(k.kept[i]);
+    if (now.kept.size() == k.kept.size()) {
+      known_[node].untidy = false;
+      continue;
     }
-    if (k.kept.size() != before) changed.push_back(node);
+    fitted_node with = fit(std::move(now), &k);
+    for (uint32_t id : k.uuids) home_[id] = 0;
+    replace_node(node, with);
   }
-  refit(changed);
+  untidy_ = false;
 }
 
 void ledger::rebuild_topology() {
@@ -217,8 +256,8 @@ void ledger::rebuild_topology() {
   domains.reserve(known_.size());
   for (const known_node &k : known_) domains.push_back(&k.spec.domains);
   topology_ = model::topology(levels_, domains);
-  topology_is_old_ = false;
   start_touched();
+  topology_is_old_ = false;
 }
 
 // Indices of nodes mean others now: what was touched before is told by no index.

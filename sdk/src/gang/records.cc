@@ -282,6 +282,7 @@ result<> replay(ledger &to, std::string_view bytes) {
   if (record.revision() != to.revision() + 1)
     return fail(reason::JournalDamaged, "the journal goes from revision {} to {}", to.revision(), record.revision());
   // Records name nodes by where they stand in order.
+  to.tidy();
   if (record.has_reserve() || record.change_case() == v1::JournalRecord::kRemoveNode) to.settle();
   THOLE_LET(const change what, read_change(record, to));
   if (encode(what, record.revision(), to.words()).size() != bytes.size()) return fail(reason::StateNewer, "{}", newer);

@@ -214,11 +214,11 @@ bool takes(const gpu &g, const grant &wanted) noexcept {
 }
 
 void hold(gpu &g, const grant &what) {
+  if (what.kind == device_kind::mig) g.instances.emplace_back(what.profile, what.mig);  // all that can fail
   g.used_mib += what.charged_mib;
   g.used_share += what.share_milli;
   if (what.kind == device_kind::whole) ++g.wholes;
   if (what.kind == device_kind::vgpu) ++g.vgpus;
-  if (what.kind == device_kind::mig) g.instances.emplace_back(what.profile, what.mig);
 }
 
 void give_back(gpu &g, const grant &what) noexcept {

@@ -139,6 +139,7 @@ bool takes(const gpu &g, const grant &wanted) noexcept;
 // Sets what a grant's sizes follow from: the GPU as it is described now.
 void charge(grant &what, const gpu &g) noexcept;
 
+// If it throws, nothing is held.
 void hold(gpu &g, const grant &what);
 void give_back(gpu &g, const grant &what) noexcept;
 

@@ -114,19 +114,23 @@ void place_apart(machine &m, const member_want &w, int64_t n, std::vector<grant>
 }  // namespace
 
 void place(machine &m, const member_want &w, std::vector<grant> &out) {
-  const int64_t before = apart(w) ? fits(m, w) : 0;
+  if (out.capacity() - out.size() < w.devices)
+    out.reserve(std::max(2 * out.capacity(), out.size() + w.devices));  // take() must not fail between its two lines
+  if (apart(w)) {
+    place_apart(m, w, fits(m, w), out);
+  } else {
+    for (uint32_t i = 0; i < w.devices; ++i) {
+      std::size_t best = m.gpus.size();
+      for (std::size_t g = 0; g < m.gpus.size(); ++g)
+        if (slots(m.gpus[g], w.device) > 0 &&
+            (best == m.gpus.size() || room_of(m.gpus[g], w.device.kind) < room_of(m.gpus[best], w.device.kind)))
+          best = g;
+      if (best == m.gpus.size()) break;  // fits() has said that this does not happen
+      take(m, best, w, out);
+    }
+  }
   m.used_cpu += w.cpu_milli;
   m.used_memory += w.memory_mib;
-  if (apart(w)) return place_apart(m, w, before, out);
-  for (uint32_t i = 0; i < w.devices; ++i) {
-    std::size_t best = m.gpus.size();
-    for (std::size_t g = 0; g < m.gpus.size(); ++g)
-      if (slots(m.gpus[g], w.device) > 0 &&
-          (best == m.gpus.size() || room_of(m.gpus[g], w.device.kind) < room_of(m.gpus[best], w.device.kind)))
-        best = g;
-    if (best == m.gpus.size()) return;  // fits() has said that this does not happen
-    take(m, best, w, out);
-  }
 }
 
 }  // namespace thole::model

@@ -59,7 +59,8 @@ uint32_t fits(const machine &m, const member_want &w) noexcept;
 // How many it would take if it were open and healthy and nothing were held on it.
 uint32_t capacity(const machine &m, const member_want &w) noexcept;
 
-// Best-fit devices for one more member, appended to `out`; the machine is changed. fits() was not 0.
+// Best-fit devices for one more member, appended to `out`; the machine is changed. fits() was not 0. If it throws,
+// nothing is held but what stands in `out`.
 void place(machine &m, const member_want &w, std::vector<grant> &out);
 
 }  // namespace thole::model

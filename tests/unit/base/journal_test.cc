@@ -41,6 +41,7 @@ class Journal : public ::testing::Test {
   void append(journal &j, std::string_view payload) {
     auto held = j.lock(journal::access::write);
     ASSERT_TRUE(held && j.append(*held, payload));
+    j.pass();
   }
   std::string path() const { return folder_ + "/test.journal"; }
   std::string bytes() const { return *read_file(path(), 1 << 20); }
