@@ -10,7 +10,7 @@ else is kept anywhere: ledgers are made out of the GCS, with public calls but fo
 """
 from __future__ import annotations
 
-import re
+import json
 from dataclasses import dataclass
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
@@ -18,17 +18,13 @@ import thole
 from thole import _abi, _native
 
 from . import documents
+from .documents import label_value
 from .errors import refused
 from .ledger import Gpu, Grant, Ledger, Node, Placement
 
 LABEL = "thole.dev/"
 NODE_ID_LABEL = "ray.io/node-id"
 GROUP_PREFIX = "thole:"  # of the names of our placement groups
-
-
-def label_value(text: str) -> str:
-    """As labels allow it: "NVIDIA H200" is "NVIDIA-H200"."""
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("-._")[:63] or "unknown"
 
 
 def memory_name(index: int) -> str:
@@ -65,8 +61,6 @@ def node_names(pool: documents.Document) -> List[str]:
 
 def renamed(pool: documents.Document, base: str, name: str) -> documents.Document:
     """The pool with one node, a copy of `base` under another name: a second machine of the same kind."""
-    import json
-
     data = json.loads(pool.text)
     like = next((n for n in data["spec"]["nodes"] if base == n["name"] or base.startswith(n["name"] + "-")), {})
     data["spec"]["nodes"] = [{"name": name, "domains": like.get("domains", [])}]

@@ -178,7 +178,7 @@ def _names_of_cluster(cluster: Cluster) -> List[str]:
         if not ours:
             raise TholeError("THOLE_REFUSED", "AbiUnsupported", f"the cluster at {cluster.data['address']} has no node with "
                              "Thole: start its head with `thole ray start` too")
-        mine = capacity.label_value(thole.__version__)
+        mine = documents.label_value(thole.__version__)
         for entry in ours:
             theirs = entry["Labels"][capacity.LABEL + "version"]
             if theirs != mine:

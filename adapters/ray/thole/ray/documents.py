@@ -17,6 +17,7 @@ from thole.errors import TholeError
 from .errors import refused
 
 API_VERSION = "thole.dev/v1alpha1"
+MODEL = "thole.dev/vgpu-model-"
 
 
 @dataclass(frozen=True)
@@ -80,29 +81,39 @@ class Request:
             if role.device_kind == _abi.THOLE_KIND_MIG:
                 raise TholeError("THOLE_UNSUPPORTED", "MigInstanceMissing",
                                  "MIG instances are not placed on Ray yet: ask for gpus or a vgpu")
+        self._only_models(job)
 
     def roles(self) -> List[Tuple[str, int, int]]:
         """(name, cpu in thousandths, memory in MiB) of each role's members."""
         return [(_native.read(r.name), r.cpu_milli, r.memory_mib)
                 for r in _native.elements(self.struct.roles, _abi.thole_role)]
 
-    def only_models(self, names: Mapping[str, str]) -> None:
-        """Replaces the models that roles ask for by those that the nodes' labels can say."""
+    def _only_models(self, job: str) -> None:
+        """Models, as nodes' labels say them: of whole GPUs out of the file, of vGPUs out of the annotations that job_of made."""
+        annotations = json.loads(job)["metadata"].get("annotations", {})
         self._models = []
-        for role in _native.elements(self.struct.roles, _abi.thole_role):
-            model = _native.read(role.gpu_model)
+        for i, role in enumerate(_native.elements(self.struct.roles, _abi.thole_role)):
+            model = _native.read(role.gpu_model) or annotations.get(f"{MODEL}{i}", "")
             if model:
-                text = _native.text(names.get(model, model))
-                self._models.append(text)
-                role.gpu_model = text
+                self._models.append(_native.text(label_value(model)))
+                role.gpu_model = self._models[-1]
 
 
-def job_of(name: str, roles: Sequence[Mapping[str, Any]], topology: Sequence[Mapping[str, str]] = ()) -> str:
-    """The canonical job of a gang that was asked for in Python; what it runs is nobody's business here."""
+def label_value(text: str) -> str:
+    """As labels allow it: "NVIDIA H200" is "NVIDIA-H200"."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("-._")[:63] or "unknown"
+
+
+def job_of(name: str, roles: Sequence[Mapping[str, Any]], topology: Sequence[Mapping[str, str]] = (),
+           models: Sequence[str] = ()) -> str:
+    """The canonical job of a gang that was asked for in Python; what it runs is nobody's business here. `models`: the only
+    model on which a role's vGPUs may lie, or nothing."""
     spec: Dict[str, Any] = {"roles": [{**role, "command": ["python"]} for role in roles]}
     if topology:
         spec["topology"] = [dict(t) for t in topology]
-    document = {"apiVersion": API_VERSION, "kind": "TrainingJob", "metadata": {"name": name}, "spec": spec}
+    document: Dict[str, Any] = {"apiVersion": API_VERSION, "kind": "TrainingJob", "metadata": {"name": name}, "spec": spec}
+    if any(models):
+        document["metadata"] = {"name": name, "annotations": {f"{MODEL}{i}": m for i, m in enumerate(models) if m}}
     return read(json.dumps(document), "TrainingJob").text
 
 

@@ -39,7 +39,7 @@ class Role:
         if self.gpus and self.memory:
             raise refused("RolesContradict", "a role has whole GPUs or vGPUs: give gpus, or memory and share")
         if self.gpus:
-            out["gpus"] = {"count": self.gpus, **({"model": self.model} if self.model else {})}
+            out["gpus"] = {"count": self.gpus}
         elif self.memory:
             out["vgpu"] = {**vgpu_fields(self.memory, self.share), "count": self.count}
         elif self.share is not None or self.model:
@@ -116,7 +116,8 @@ def gang(*roles: Role, name: str = "gang", topology: Sequence[Mapping[str, str]]
     """
     if not roles:
         raise refused("RequestBad", "a gang has at least one Role")
-    return place(documents.job_of(name, [r.as_json(i) for i, r in enumerate(roles)], topology), timeout)
+    fields = [r.as_json(i) for i, r in enumerate(roles)]
+    return place(documents.job_of(name, fields, topology, [r.model for r in roles]), timeout)
 
 
 def place(job: str, timeout: float, attempt: int = 1, tell: Any = None) -> Gang:
@@ -149,7 +150,7 @@ def place(job: str, timeout: float, attempt: int = 1, tell: Any = None) -> Gang:
 def check_versions(nodes: Mapping[str, Mapping[str, str]]) -> None:
     import thole
 
-    want = capacity.label_value(thole.__version__)
+    want = documents.label_value(thole.__version__)
     for node in nodes.values():
         if node["version"] not in (want, ""):
             raise TholeError("THOLE_UNSUPPORTED", "AbiUnsupported", f"node {node['name']} runs Thole {node['version']}, this "

@@ -76,7 +76,6 @@ class GangService:
         try:
             request = documents.Request(job, documents.new_id())
             nodes = self._nodes()
-            request.only_models(_labelled(request))
             with capacity.ledger_of(nodes) as ledger:
                 e = ledger.explain(request)
             names = {n.ray_id: n.name for n in nodes}
@@ -110,7 +109,6 @@ class GangService:
         nodes = self._nodes()
         by_id = {n.ray_id: n for n in nodes}
         names = {n.ray_id: n.name for n in nodes}
-        request.only_models(_labelled(request))
         with capacity.ledger_of(nodes) as ledger:
             try:
                 placements = ledger.plan(request)
@@ -156,14 +154,6 @@ def _demands(request: documents.Request) -> List[Dict[str, float]]:
                 one[capacity.share_name(i)] = 1000.0
         out += [{k: v for k, v in one.items() if v > 0}] * role.members
     return out
-
-
-def _labelled(request: documents.Request) -> Dict[str, str]:
-    """Models as labels can say them."""
-    from thole import _abi, _native
-
-    models = {_native.read(r.gpu_model) for r in _native.elements(request.struct.roles, _abi.thole_role)}
-    return {m: capacity.label_value(m) for m in models if m}
 
 
 def _named(message: str, names: Dict[str, str]) -> str:
