@@ -37,6 +37,7 @@ def run(name, context):
         suites.ALL[name][0](suite, context)
     except Exception:  # a suite that breaks is a failure of its own, and the others still run
         suite.add(f"{name} itself", FAILED, traceback.format_exc())
+    suite.seconds = time.monotonic() - begun
     for result in suite.results:
         if result.outcome == FAILED:
             print(f"  FAILED {result.name}\n" + "\n".join("      " + line for line in result.detail.splitlines()))
@@ -44,7 +45,7 @@ def run(name, context):
             print(f"  skipped {result.name}: {result.detail}")
     print(
         f"   {name}: {suite.count(PASSED)} passed, {suite.count(FAILED)} failed, {suite.count(SKIPPED)} skipped"
-        f" in {time.monotonic() - begun:.0f} s",
+        f" in {suite.seconds:.0f} s",
         flush=True,
     )
     return suite
@@ -62,8 +63,8 @@ def main():
     context = suites.Context(long=arguments.long)
     done = [run(name, context) for name in chosen(arguments)]
 
-    minutes = (time.monotonic() - begun) / 60
-    print(f"\n{minutes:.1f} minutes. What did not pass:")
+    print("\n" + "\n".join(f"{suite.name:12}{suite.seconds:6.0f} s {len(suite.results):6} tests" for suite in done))
+    print(f"{(time.monotonic() - begun) / 60:.1f} minutes. What did not pass:")
     quiet = True
     for suite in done:
         for result in suite.results:

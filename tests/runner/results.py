@@ -22,6 +22,7 @@ class Suite:
     def __init__(self, name):
         self.name = name
         self.results = []
+        self.seconds = 0.0
 
     def add(self, name, outcome, detail=""):
         if outcome == SKIPPED:
