@@ -11,6 +11,7 @@
 
 #include "base/log.h"
 #include "base/text.h"
+#include "cli/elsewhere.h"
 #include "cli/options.h"
 #include "core/library.h"
 #include "process/launch.h"
@@ -66,6 +67,7 @@ int explain_usage(const CLI::App &app, const CLI::ParseError &e, const std::vect
 }
 
 int run(int argc, char **argv) {
+  if (const auto code = go_elsewhere(argc, argv)) return *code;
   CLI::App app("Runs training jobs: planned on GPUs and vGPUs, started as gangs, checkpointed, recovered.", "thole");
   app.footer(
       "First steps:\n"
@@ -76,7 +78,7 @@ int run(int argc, char **argv) {
   common_options common;
   app.set_version_flag("--version", version_text());
   app.add_option("--state", common.state, "Folder of the state [$XDG_STATE_HOME/thole or ~/.local/state/thole]");
-  app.add_option("--on", common.platform, "Platform: local");
+  app.add_option("--on", common.platform, "Platform: local or slurm [local]");
   app.add_flag("--json", common.as_json, "Answer as JSON on standard output");
   app.add_flag("-q,--quiet", common.quiet, "Warnings and errors only; no output of the ranks");
   app.add_flag("-v,--verbose", common.verbose, "Say more");
@@ -91,11 +93,6 @@ int run(int argc, char **argv) {
     return explain_usage(app, e, app.remaining(true));
   }
   start_log(common.quiet, common.verbose);
-  if (common.platform != "local") {
-    std::fprintf(stderr, "thole: --on %s: not yet; this version runs jobs on --on local only\n",
-                 common.platform.c_str());
-    return exit_usage;
-  }
   const result<int> done = chosen(common);
   if (done) return *done;
   print_problem(done.error(), common.as_json);
