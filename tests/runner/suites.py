@@ -89,6 +89,20 @@ def _python_suite(*folders):
     return run
 
 
+def slurm(suite, context):
+    """Against the Slurm of this machine; its packages are of a group of their own."""
+    if not context.build(suite, "release"):
+        return
+    plugins = os.path.join(context.build_root, "slurm-plugins")
+    for command in (["sdk/setup/install", "slurm"], ["adapters/slurm/setup/build", plugins]):
+        done = subprocess.run([os.path.join(ROOT, command[0]), *command[1:]], capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            suite.add("tests/hosts/slurm", SKIPPED, f"needs slurm: {last_lines(done.stderr, 3)}")
+            return
+    environment = {**context.environment(), "THOLE_SLURM_PLUGINS": plugins}
+    run_pytest(suite, os.path.join(ROOT, "tests/hosts/slurm"), context.python, environment)
+
+
 SANITIZER_OPTIONS = {
     "ASAN_OPTIONS": "detect_leaks=1:abort_on_error=0:strict_string_checks=1:detect_stack_use_after_return=1",
     "UBSAN_OPTIONS": "print_stacktrace=1:halt_on_error=1",
@@ -173,6 +187,7 @@ ALL = {
     "python": (_python_suite("tests/python", "tests/peer"), True, "the Python package, and the second reader"),
     "figures": (figures, True, "the figures of the boundary"),
     "local": (_python_suite("tests/hosts/local"), False, "the thole command and the local platform"),
+    "slurm": (slurm, False, "the platform Slurm, on a cluster of four nodes"),
     "faults": (_python_suite("tests/faults"), False, "what is killed, cut or full at every step"),
     "docs": (_python_suite("tests/docs"), False, "every command block of README and docs"),
     "asan-ubsan": (_sanitized("asan-ubsan"), False, "unit and contract under address and undefined behaviour"),
