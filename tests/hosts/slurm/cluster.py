@@ -103,10 +103,11 @@ class Cluster:
     # --- Up and down. -----------------------------------------------------------------------------------------------
 
     def up(self, plugins=None, spank="required", job_submit=True, prolog_flags="Alloc,Contain", extra="", thole="",
-           library="", root="", debug="verbose", wait=True):
-        """Starts it. `plugins`: a folder with spank_thole.so and job_submit_thole.so, or None for a Slurm without us."""
+           library="", root="", debug="verbose", wait=True, plugstack=""):
+        """Starts it. `plugins`: a folder with spank_thole.so and job_submit_thole.so, or None for a Slurm without us;
+        `plugstack`, `extra`, `thole`: more lines of plugstack.conf, slurm.conf and thole.conf."""
         self.down()
-        self._write(plugins, spank, job_submit, prolog_flags, extra, thole, library, root, debug)
+        self._write(plugins, spank, job_submit, prolog_flags, extra, thole, library, root, debug, plugstack)
         self._start_namespace(root)
         self.daemon("/usr/sbin/munged", "--force", f"--key-file={self.d}/munge/key", f"--socket={self.d}/munge/s",
                     f"--pid-file={self.d}/run/munged.pid", f"--log-file={self.d}/log/munged.log",
@@ -243,7 +244,7 @@ class Cluster:
     def state_folder(self, node):
         return self.d / "state" / node
 
-    def _write(self, plugins, spank, job_submit, prolog_flags, extra, thole, library, root, debug):
+    def _write(self, plugins, spank, job_submit, prolog_flags, extra, thole, library, root, debug, plugstack):
         d = self.d
         for name in ("etc", "run", "log", "slurmctld", "dev", "munge", "plugins", "state", "spool", "work"):
             (d / name).mkdir(parents=True, exist_ok=True)
@@ -266,12 +267,11 @@ class Cluster:
         conf = SLURM_CONF.format(d=d, user=os.geteuid(), nodes=self.nodes, last_port=7000 + self.nodes, gpus=self.gpus,
                                  shards=self.gpus * self.shards_per_gpu, prolog_flags=prolog_flags, debug=debug,
                                  plugin_folder=PLUGIN_FOLDER)
-        plugstack = ""
         if plugins is not None:
             for plugin in pathlib.Path(plugins).glob("*.so"):
                 shutil.copy(plugin, d / "plugins")
             if spank:
-                plugstack = f"{spank} {d}/plugins/spank_thole.so config={d}/etc/thole.conf\n"
+                plugstack += f"{spank} {d}/plugins/spank_thole.so config={d}/etc/thole.conf\n"
             if job_submit:
                 conf += "JobSubmitPlugins=thole\n"
         (d / "etc/plugstack.conf").write_text(plugstack)
