@@ -176,10 +176,10 @@ def _submit(options: argparse.Namespace) -> int:
     cluster.connect(options.folder, options.address)
     submit(job, options.folder, stores=_bindings(options.store, "store"), keys=_bindings(options.key, "key"),
            queue=options.queue)
+    ray.shutdown()  # from here on files tell all; Ray's own remarks would come between
     if options.wait:
         return _follow(options, job.name)
     _answer(options, {"job": job.name, "phase": "planned"}, f"submitted {job.name}; thole status --on ray {job.name}")
-    ray.shutdown()
     return 0
 
 

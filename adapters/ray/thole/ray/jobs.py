@@ -22,6 +22,7 @@ from .rank import Member
 
 EXIT_STOPPED = 75
 _SETTLE_SECONDS = 1.0  # after the first sign of a death: the time for the news of what was first
+_NODE_SECONDS = 3.0
 _LOG_BYTES = 16 << 20
 
 
@@ -359,7 +360,7 @@ class Attempt:
         placement = self._gang.placements[index]
         node = self._gang.node_name(index)
         if end.get("lost"):
-            gone = not self._alive(placement.node)
+            gone = self._node_is_gone(placement.node)
             return Incident("node" if gone else "signal", placement.first_rank, 0 if gone else 9,
                             f"was lost with its node {node}" if gone else "was lost with its worker", node=node)
         if not end["started"]:
@@ -374,11 +375,17 @@ class Attempt:
         kind = "signal" if end["code"] < 0 else "exit"
         return Incident(kind, placement.first_rank, abs(end["code"]), message, cause=cause, node=node)
 
-    @staticmethod
-    def _alive(node: str) -> bool:
+    def _node_is_gone(self, node: str) -> bool:
+        """Workers end a moment before Ray calls their node dead: it is given that moment if all of them have ended."""
         import ray
 
-        return any(n["NodeID"] == node and n["Alive"] for n in ray.nodes())
+        here = [i for i, p in enumerate(self._gang.placements) if p.node == node]
+        until = time.monotonic() + (_NODE_SECONDS if all(self._ended.get(i, {}).get("lost") for i in here) else 0)
+        while any(n["NodeID"] == node and n["Alive"] for n in ray.nodes()):
+            if time.monotonic() >= until:
+                return False
+            time.sleep(0.05)
+        return True
 
     def _hung(self) -> Optional[Incident]:
         """A rank that has reported steps, and none for hangTimeout."""

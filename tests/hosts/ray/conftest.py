@@ -1,0 +1,35 @@
+import pathlib
+import sys
+
+import pytest
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
+from cluster import SMALL_POOL, Cluster  # noqa: E402
+
+
+def _connected(pool, nodes, ray_options=()):
+    cluster = Cluster(pool, nodes, ray_options=ray_options)
+    try:
+        cluster.connect()
+        yield cluster
+    finally:
+        import ray
+
+        ray.shutdown()
+        cluster.stop()
+
+
+@pytest.fixture(scope="module")
+def small():
+    """samples/ray/pool.yaml: three nodes of one GPU, of which two are needed for digits; the third stands by."""
+    yield from _connected(SMALL_POOL, 3)
+
+
+@pytest.fixture(scope="module")
+def wide(tmp_path_factory):
+    """Two nodes of four GPUs of 24 GiB; plain Ray is told of as many of its own, to show it beside."""
+    pool = tmp_path_factory.mktemp("pool") / "pool.yaml"
+    pool.write_text("apiVersion: thole.dev/v1alpha1\nkind: NodePool\nmetadata: {name: wide}\nspec:\n  simulated: true\n"
+                    "  nodes: [{name: wide, count: 2}]\n  gpus: {count: 4, memory: 24Gi, contextMemory: 512Mi}\n"
+                    "  cpu: 16\n  memory: 16Gi\n")
+    yield from _connected(str(pool), 2, ["--num-gpus=4", "--object-store-memory=100000000"])

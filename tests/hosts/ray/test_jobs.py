@@ -1,0 +1,171 @@
+"""Jobs on a real cluster: the digits sample as it is, with whatever happens to it, ends with the local run's digest."""
+import json
+import os
+import subprocess
+import sys
+import threading
+
+import pytest
+from cluster import DIGITS, PATIENCE, ROOT, kill, until
+
+
+@pytest.fixture(scope="module")
+def local(tmp_path_factory):
+    """The digest of `thole run` on this machine."""
+    state = tmp_path_factory.mktemp("local")
+    done = subprocess.run([os.environ["THOLE_COMMAND"], "--state", str(state), "--json", "run", DIGITS, "--pool",
+                           str(ROOT / "samples/digits/pool.yaml"), "--no-metrics-page"], capture_output=True, text=True,
+                          timeout=PATIENCE, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return json.loads(done.stdout)["result"]["digest"]
+
+
+class Running:
+    """`thole-ray submit --wait` beside the test, and its controller."""
+
+    def __init__(self, small, *more):
+        import ray
+
+        self._small = small
+        self.done = None
+        self._thread = threading.Thread(target=self._run, args=more)
+        self._thread.start()
+
+        def controller():
+            assert self.done is None, self.done.stderr
+            try:
+                return ray.get_actor("thole-job-digits", namespace="thole")
+            except ValueError:
+                return None
+
+        self.controller = until(controller, what="the controller's start")
+
+    def _run(self, *more):
+        self.done = self._small.program("submit", DIGITS, "--wait", "--json", *more, check=False)
+
+    def at_step(self, step):
+        import ray
+
+        until(lambda: ray.get(self.controller.status.remote())["steps"]["newest"] >= step, what=f"step {step}")
+        return ray.get(self.controller.status.remote()), ray.get(self.controller.where.remote())
+
+    def end(self):
+        self._thread.join(PATIENCE)
+        assert self.done is not None and self.done.returncode == 0, self.done and self.done.stderr[-3000:]
+        return json.loads(self.done.stdout)
+
+
+def check_ledger_is_empty(small):
+    def empty():
+        return all(g["holders"] == 0 for g in json.loads(small.program("pool", "--json").stdout)["gpus"])
+
+    until(empty, what="the release of all GPUs")
+
+
+def test_digits_on_two_nodes(small, local):
+    """Every rank is an actor of its own, on the GPU that the engine planned."""
+    import ray
+
+    from thole.ray.service import service
+
+    running = Running(small)
+    state, members = running.at_step(20)
+    planned = [(m["node"], m["devices"][0]["uuid"]) for m in state["gang"]]
+    assert len({m["pid"] for m in members}) == 4 and len({m["node"] for m in members}) == 2
+    # What Ray itself holds is what was planned: each GPU's own resources, on that node.
+    held = {(g["node"], g["uuid"]): g["holders"] for g in ray.get(service().usage.remote()) if g["holders"]}
+    assert held == {place: planned.count(place) for place in planned}
+    print(f"{len(planned)} of 4 members on the GPU of the plan, on {len(held)} nodes")
+    ended = running.end()
+    assert ended["result"]["digest"] == local and ended["attempts"] == 1
+    assert ended["simulated"] and ended["backend"] == "none (simulated)"
+    check_ledger_is_empty(small)
+
+
+@pytest.mark.parametrize("incident", ["worker", "rank", "raylet"])
+def test_digest_after_an_incident(small, local, incident):
+    """A killed worker of Ray, a killed rank in one, a killed raylet: attempt 2 restores, and ends with the same digest."""
+    running = Running(small)
+    state, members = running.at_step(50)
+    head = small.known()["nodes"][0]["name"]
+    victim = next(i for i, m in enumerate(state["gang"]) if m["node"] != head)
+    if incident == "worker":
+        kill(members[victim]["pid"])
+    elif incident == "rank":
+        children = subprocess.run(["ps", "-o", "pid=", "--ppid", str(members[victim]["pid"])], capture_output=True, text=True,
+                                  check=True).stdout.split()
+        kill(int(children[0]))
+    else:
+        kill(small.raylet_of(state["gang"][victim]["node"]))
+    ended = running.end()
+    first = ended["incidents"][0]
+    assert ended["result"]["digest"] == local
+    assert ended["attempts"] == 2 and len(ended["incidents"]) == 1
+    assert first["kind"] == ("node" if incident == "raylet" else "signal"), first
+    gone = {m["firstRank"] for m in state["gang"] if m["node"] == state["gang"][victim]["node"]}
+    assert first["rank"] in (gone if incident == "raylet" else {victim}), first
+    assert first["restoredStep"] >= 20 and ended["steps"]["run"] < 2 * ended["steps"]["newest"]
+    print(f"ray | {ended['result']['digest'][:16]} | {incident} killed | {first['recoverySeconds']:.1f} s")
+    if incident == "raylet":
+        assert state["gang"][victim]["node"] not in {m["node"] for m in ended["gang"]}
+        small.start()
+    check_ledger_is_empty(small)
+
+
+def test_cancel_and_names(small):
+    running = Running(small)
+    running.at_step(20)
+    again = small.program("submit", DIGITS, check=False)
+    assert again.returncode == 69 and "JobExists" in again.stderr
+    assert small.program("status").stdout.startswith("digits")
+    done = json.loads(small.program("cancel", "digits", "--json").stdout)
+    assert done["phase"] == "stopped" and done["exitCode"] == 75
+    running._thread.join(PATIENCE)
+    assert running.done.returncode == 75
+    assert "stopped after step" in small.program("logs", "digits").stdout
+    check_ledger_is_empty(small)
+
+
+BAD = {
+    "a gang larger than the cluster": ("members: 4", "members: 40", "GangLargerThanPool", 69),
+    "a vGPU larger than a GPU": ("memory: 10Gi", "memory: 80Gi", "DeviceTooSmall", 69),
+    "no unit": ("memory: 10Gi", "memory: 10", "UnitBad", 65),
+    "share above 1": ("share: 0.25", "share: 1.5", "FieldBad", 65),
+    "a level that no node has": ("gracePeriod: 10s", "topology: [{level: rack}]", "TopologyUnknown", 65),
+    "a misspelt field": ("gracePeriod", "graceperiod", "FieldUnknown", 65),
+}
+
+
+@pytest.mark.parametrize("what", BAD)
+def test_bad_jobs(small, what, tmp_path):
+    old, new, reason, code = BAD[what]
+    text = open(DIGITS, encoding="utf-8").read()
+    assert old in text
+    (tmp_path / "job.yaml").write_text(text.replace(old, new, 1))
+    done = small.program("submit", str(tmp_path / "job.yaml"), check=False)
+    assert done.returncode == code and f"thole: {reason}: " in done.stderr, done.stderr
+    check_ledger_is_empty(small)
+
+
+def test_a_command_that_is_not_there(small, tmp_path):
+    text = open(DIGITS, encoding="utf-8").read().replace("[python3, train.py]", "[no-such-program]")
+    (tmp_path / "job.yaml").write_text(text)
+    done = small.program("submit", str(tmp_path / "job.yaml"), "--wait", check=False)
+    assert done.returncode == 127 and "no-such-program" in done.stdout
+    check_ledger_is_empty(small)
+
+
+def test_bindings_are_checked(small, tmp_path):
+    key = tmp_path / "open.key"
+    key.write_text("x")
+    key.chmod(0o644)
+    for arguments, reason in ((["--key", f"digits={key}"], "KeyNotPrivate"), (["--key", "digits=/none"], "KeyMissing"),
+                              (["--key", f"other={key}"], "ArgumentBad"), (["--store", "checkpoints"], "ArgumentBad")):
+        done = small.program("submit", DIGITS, *arguments, check=False)
+        assert done.returncode != 0 and reason in done.stderr, (arguments, done.stderr)
+
+
+def test_no_cluster(tmp_path):
+    done = subprocess.run([sys.executable, "-m", "thole.ray", "--state", str(tmp_path / "s"), "--address", "127.0.0.1:1", "pool"],
+                          capture_output=True, text=True, timeout=PATIENCE, check=False)
+    assert done.returncode == 69 and "no Ray answers at 127.0.0.1:1" in done.stderr
