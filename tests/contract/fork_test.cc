@@ -165,3 +165,35 @@ TEST(fork, under_load_no_child_hangs) {
 #endif
 
 }  // namespace
+
+namespace {
+
+// How many descriptors of this process lead to a file whose name ends so.
+int open_here(const std::string &end) {
+  int found = 0;
+  for (const auto &entry : std::filesystem::directory_iterator("/proc/self/fd")) {
+    std::error_code gone;
+    found += std::filesystem::read_symlink(entry, gone).string().ends_with(end) ? 1 : 0;
+  }
+  return found;
+}
+
+}  // namespace
+
+// A worker that lives on must not keep the ledger from the host that comes after a dead one.
+TEST(fork, a_child_keeps_no_lock_of_the_ledger) {
+  const folder place;
+  const std::string state = place.path + "/state";
+  thole_core_options options = sized<thole_core_options>();
+  options.state = str(state);
+  thole_core core{};
+  ASSERT_EQ(root()->core->open(&options, &core, nullptr), THOLE_OK);
+  EXPECT_EQ(open_here(".lock"), 1);
+  const pid_t child = ::fork();
+  if (child == 0) _exit(open_here(".lock"));
+  int status = 0;
+  ASSERT_EQ(waitpid(child, &status, 0), child);
+  EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 0) << status;
+  EXPECT_EQ(root()->gang->remove_node(core, THOLE_STR("n"), nullptr), THOLE_OK);
+  EXPECT_EQ(root()->core->close(core, nullptr), THOLE_OK);
+}

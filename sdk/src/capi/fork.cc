@@ -7,14 +7,17 @@
 #include <cerrno>
 #include <new>
 
+#include "base/lock_fd.h"
+
 namespace thole::fork {
 
 constinit witness here{nullptr, 1};
 
 namespace {
 
-// Runs in every child that fork() makes: one store and one addition, nothing that could wait for a lock.
+// Runs in every child that fork() makes: nothing that could wait for a lock.
 void in_child() noexcept {
+  lock_fd::close_all_in_child();
   here.generation.fetch_add(1, std::memory_order_relaxed);
   if (here.alive != nullptr) here.alive->store(0, std::memory_order_relaxed);
 }

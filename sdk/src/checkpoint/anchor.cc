@@ -7,6 +7,7 @@
 #include <charconv>
 
 #include "base/file.h"
+#include "base/lock_fd.h"
 #include "base/text.h"
 #include "checkpoint/history.h"
 
@@ -93,7 +94,8 @@ result<bool> check_anchor(const target &t, const fences &f, const std::optional<
 result<> update_anchor(const target &t, const fences &f, const std::optional<committed> &newest) {
   if (t.anchor.empty()) return {};
   // Processes of one machine may share an anchor: the folder's lock keeps an older writer from being the last.
-  THOLE_LET(const unique_fd folder, open_file(split_path(t.anchor).first, O_RDONLY | O_DIRECTORY));
+  THOLE_LET(unique_fd opened, open_file(split_path(t.anchor).first, O_RDONLY | O_DIRECTORY));
+  const lock_fd folder(std::move(opened));
   while (::flock(folder.get(), LOCK_EX) != 0)
     if (errno != EINTR) return fail_errno(reason::SystemCallFailed, errno, "cannot lock the folder of {}", t.anchor);
   THOLE_LET(const auto before, read_anchor(t));
