@@ -235,6 +235,13 @@ class Cluster:
                 continue
         return found
 
+    def command_line(self, pid):
+        """Empty if the process is gone."""
+        try:
+            return pathlib.Path(f"/proc/{pid}/cmdline").read_bytes()
+        except OSError:
+            return b""
+
     # --- What it is made of. ----------------------------------------------------------------------------------------
 
     @property

@@ -11,7 +11,7 @@ from conftest import SAMPLE
 
 def ranks(cluster):
     """Pids of the training processes, from outside."""
-    return [pid for pid in cluster.pids("train.py") if b"srun" not in pathlib.Path(f"/proc/{pid}/cmdline").read_bytes()]
+    return [pid for pid in cluster.pids("train.py") if b"python" in cluster.command_line(pid).split(b"\0")[0]]
 
 
 def test_dry_run_says_what_would_be_submitted(thole):
@@ -46,13 +46,13 @@ def kill_slurmstepd(cluster):
     """The parent of a task of the second node. Slurm may or may not notice before the task has ended."""
     [task, *_] = [pid for pid in ranks(cluster) if node_of(cluster, pid) == "n2"]
     parent = int(re.search(r"PPid:\s+(\d+)", pathlib.Path(f"/proc/{task}/status").read_text()).group(1))
-    assert b"slurmstepd" in pathlib.Path(f"/proc/{parent}/cmdline").read_bytes()
+    assert b"slurmstepd" in cluster.command_line(parent)
     os.kill(parent, signal.SIGKILL)
 
 
 def slurmd_of(cluster, node):
     return next(p for p in cluster.pids("slurmd")
-                if pathlib.Path(f"/proc/{p}/cmdline").read_bytes().split(b"\0")[1:3] == [b"-N", node.encode()])
+                if cluster.command_line(p).split(b"\0")[1:3] == [b"-N", node.encode()])
 
 
 def kill_slurmd(cluster):

@@ -18,7 +18,7 @@ def gone(cluster, job):
 
 
 def stepds(cluster, job):
-    return [pid for pid in cluster.pids("slurmstepd") if f"[{job}.".encode() in pathlib.Path(f"/proc/{pid}/cmdline").read_bytes()]
+    return [pid for pid in cluster.pids("slurmstepd") if f"[{job}.".encode() in cluster.command_line(pid)]
 
 
 def test_record_goes_when_slurmstepd_is_killed(cluster):
@@ -65,10 +65,10 @@ def test_slurmctld_restarted(cluster):
 
 
 def test_slurmd_restarted_while_a_job_runs(cluster):
-    flag = cluster.work / "end"
-    job = cluster.sbatch("-w", "n3", "--thole-vgpu-memory=1Gi", wrap=f"while [ ! -e {flag} ]; do sleep 0.1; done")
-    cluster.wait_state(job, "RUNNING")
-    pid = next(p for p in cluster.pids("slurmd") if b"n3" in pathlib.Path(f"/proc/{p}/cmdline").read_bytes().split(b"\0"))
+    begun, flag = cluster.work / "begun", cluster.work / "end"
+    job = cluster.sbatch("-w", "n3", "--thole-vgpu-memory=1Gi", wrap=f"touch {begun}; while [ ! -e {flag} ]; do sleep 0.1; done")
+    cluster.wait_for(begun.exists, "the script to have begun")
+    pid = next(p for p in cluster.pids("slurmd") if b"n3" in cluster.command_line(p).split(b"\0"))
     os.kill(pid, signal.SIGKILL)
     cluster.start_slurmd("n3")
     cluster.wait_for(cluster.is_ready, "n3 to be back")
