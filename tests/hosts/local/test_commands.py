@@ -210,9 +210,8 @@ def test_a_bound_key_that_is_not_there(host):
 
 def test_the_store_has_vanished(saved):
     shutil.rmtree(store_of(saved))
-    refused(saved(*VERIFY), 74, "CheckpointRolledBack")  # the anchor remembers that there was one
-    (saved.state / "jobs" / "fake" / "anchor").unlink()
-    refused(saved(*VERIFY), 66, "CheckpointNone")
+    for command in ("verify", "ls", "inspect"):
+        refused(saved("--json", "ckpt", command, "fake"), 69, "StoreGone")
     assert not store_of(saved).exists(), "looking makes nothing"
 
 

@@ -242,9 +242,9 @@ def test_steps_run_is_a_counter_over_attempts(host):
     assert 'backend="none (simulated)"' in text
 
 
-def test_other_platforms_are_not_yet(host):
-    done = host("--on", "slurm", "status")
-    assert done.returncode == 64 and "not yet" in done.stderr
+def test_a_platform_that_is_not_there(host):
+    done = host("--on", "nowhere", "status")
+    assert done.returncode == 64 and "--on nowhere" in done.stderr and not done.stdout
 
 
 def test_a_bad_injection(host):

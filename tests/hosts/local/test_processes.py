@@ -1,5 +1,6 @@
 """What processes do: well, badly, early, late, or not at all. One fake rank stands for a training script."""
 import hashlib
+import json
 import os
 import sys
 
@@ -215,3 +216,45 @@ def test_the_environment_of_a_rank(host):
     assert len(lines["THOLE_SOCKET"]) <= 107
     assert "/dev/null" in open(f"{out}.1").read()
     assert os.path.exists(lines["THOLE_LIBRARY"])
+
+
+RANKS_DEVICES = ("import thole\n"
+                 "with thole.join() as run:\n"
+                 "    devices = run.allocation.devices\n"
+                 "    run.report(**{f'rank{run.rank}': f'{len(devices)} {devices[0].kind}'})\n")
+
+
+def job_of_roles(host, **wants):
+    """A job of a role for each device that is wanted; its ranks report what their record says."""
+    job = job_file(host.folder, [])
+    spec = json.loads(job.read_text())
+    shared = {"cpu": "100m", "memory": "64Mi", "command": [sys.executable, "-c", RANKS_DEVICES]}
+    spec["spec"]["roles"] = [{"name": name, **shared, **want} for name, want in wants.items()]
+    job.write_text(json.dumps(spec))
+    return job
+
+
+def pool_of_gpus(host, **gpus):
+    spec = json.loads(host.pool.read_text())
+    host.pool.write_text(json.dumps({**spec, "metadata": {"name": "other"}, "spec": {"simulated": True, "gpus": gpus}}))
+
+
+def test_whole_gpus_and_vgpus_of_one_gang(host):
+    pool_of_gpus(host, count=3, memory="96Gi")
+    code, end, said = host.run(job_of_roles(host, parts={"members": 2, "vgpu": {"memory": "10Gi", "share": 0.25}},
+                                            wholes={"members": 1, "gpus": {"count": 2}}))
+    assert code == 0, said
+    held = [[d["uuid"] for d in m["devices"]] for m in end["gang"]]
+    assert held[0] == held[1] and len(set(held[0] + held[2])) == 3, held
+    assert end["result"] == {"rank0": "1 vgpu", "rank1": "1 vgpu", "rank2": "2 whole"}
+
+
+def test_mig_instances_of_one_gpu(host):
+    pool_of_gpus(host, count=1, memory="96Gi", mig=[
+        {"profile": "1g.24gb", "memory": "24Gi", "share": 0.25, "size": 1, "starts": [0, 1, 2, 3]}])
+    code, end, said = host.run(job_of_roles(host, slices={"members": 3, "mig": {"profile": "1g.24gb"}}))
+    assert code == 0, said
+    places = [(d["uuid"], d["migStart"], d["migSize"]) for m in end["gang"] for d in m["devices"]]
+    assert len(set(places)) == 3 and len({p[0] for p in places}) == 1 and {p[2] for p in places} == {1}, places
+    assert {p[1] for p in places} < {0, 1, 2, 3}
+    assert end["result"] == {f"rank{r}": "1 mig" for r in range(3)}

@@ -36,8 +36,8 @@ bool exists(const std::string &path);
 // Old or new, never between, and durable: a temporary beside it, fsync, rename, fsync of the folder.
 result<> replace_file(const std::string &path, std::string_view content);
 
-// A folder that its owner alone may enter, made (with its parents) if it is missing.
-// Fails: StateUnwritable; StateNotPrivate if others may write there or own it.
+// A folder that its owner alone may enter, made (with its parents) if it is missing; one that is there stays as it is.
+// Fails: StateUnwritable.
 result<> make_private_folder(const std::string &path);
 
 // Deletes a folder with all that is in it, as far as it can be.

@@ -32,9 +32,6 @@ void each(const thole_list &list, F &&f) {
 thole_id random_id();
 std::string id_text(thole_id id);
 std::optional<thole_id> parse_id(std::string_view text);
-inline bool same(thole_id a, thole_id b) noexcept {
-  return a.hi == b.hi && a.lo == b.lo;
-}
 
 // Equal texts have equal ids. Not cryptographic: it only tells causes apart.
 thole_id hashed_id(std::string_view text) noexcept;

@@ -44,20 +44,17 @@ result<int> status(const common_options &common, const std::string &name) {
   return exit_ok;
 }
 
-// Sends the controller one signal, and waits until it lets go of the job.
-result<> stop_controller(const layout &l, const std::string &name, const process_name &controller, bool now) {
+// Asks the controller once, or with `now` twice, and waits until it lets go of the job.
+result<> stop_controller(const std::string &name, const process_name &controller, bool now) {
   const unique_fd fd(static_cast<int>(::syscall(SYS_pidfd_open, controller.pid, 0)));
   if (!fd || !still_lives(controller)) return {};
   ::syscall(SYS_pidfd_send_signal, fd.get(), SIGTERM, nullptr, 0);
-  if (now) {
-    ::poll(nullptr, 0, 150);  // two signals of one number at once are one
-    ::syscall(SYS_pidfd_send_signal, fd.get(), SIGTERM, nullptr, 0);
-  }
+  // Two signals of one number that are pending at once are one, so the second is another.
+  if (now) ::syscall(SYS_pidfd_send_signal, fd.get(), SIGINT, nullptr, 0);
   pollfd wait{fd.get(), POLLIN, 0};
   if (::poll(&wait, 1, static_cast<int>(cancel_patience_ns / millisecond_ns)) <= 0)
     return fail(reason::SystemCallFailed, "the controller of {} (process {}) does not end: `thole cancel --now {}`",
                 name, controller.pid, name);
-  (void)l;
   return {};
 }
 
@@ -87,7 +84,7 @@ result<int> cancel(const common_options &common, const std::string &name, bool n
     THOLE_LET(s, load(l, name));
   }
   if (job_is_running(l, name)) {
-    THOLE_TRY(stop_controller(l, name, s.controller, now));
+    THOLE_TRY(stop_controller(name, s.controller, now));
   } else if (!is_final(s.now)) {
     THOLE_LET(const file_lock lock, lock_job(l, name));
     THOLE_TRY(end_interrupted(l, s));

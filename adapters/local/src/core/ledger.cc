@@ -32,8 +32,8 @@ std::vector<member_state> members_of(const thole_plan &plan, const thole_gang_re
     member_state m{p.role, p.member, p.first_rank, p.ranks == 0 ? 1 : p.ranks, {}, own(p.node), {}};
     if (p.role < request.roles.count) m.role_name = own(THOLE_AT(request.roles, thole_role, p.role)->name);
     each<thole_grant>(p.grants, [&](const thole_grant &g) {
-      m.grants.push_back({own(g.uuid), kind_text(g.kind), g.memory_mib, g.share_milli, own(g.mig_profile),
-                          (g.flags & THOLE_GPU_SIMULATED) != 0});
+      m.grants.push_back({own(g.uuid), kind_text(g.kind), g.memory_mib, g.share_milli, own(g.mig_profile), g.mig.start,
+                          g.mig.size, (g.flags & THOLE_GPU_SIMULATED) != 0});
     });
     members.push_back(std::move(m));
   });

@@ -99,6 +99,7 @@ result<> controller::describe_members(attempt_plan &plan) {
       grant.share_milli = g.share_milli;
       grant.memory_mib = g.memory_mib;
       grant.mig_profile = borrow(g.mig_profile);
+      grant.mig = {g.mig_start, g.mig_size};
       grant.flags = g.simulated ? THOLE_GPU_SIMULATED : 0;
       grants.push_back(grant);
     }

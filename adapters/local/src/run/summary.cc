@@ -50,7 +50,7 @@ json incidents_json(const job_state &s) {
 }
 
 std::string grant_text(const grant_state &g) {
-  if (g.kind == "mig") return fmt::format("MIG {} of {}", g.mig_profile, g.uuid);
+  if (g.kind == "mig") return fmt::format("MIG {} at {} of {}", g.mig_profile, g.mig_start, g.uuid);
   if (g.kind != "vgpu") return "GPU " + g.uuid;
   const std::string share = g.share_milli == 0 ? "" : fmt::format(", share {:.3g},", g.share_milli / 1000.0);
   return fmt::format("vGPU {}{} of {}", bytes_text(g.memory_mib << 20), share, g.uuid);
@@ -95,6 +95,8 @@ json member_json(const member_state &m) {
                        {"memoryMiB", g.memory_mib},
                        {"shareMilli", g.share_milli},
                        {"migProfile", g.mig_profile},
+                       {"migStart", g.mig_start},
+                       {"migSize", g.mig_size},
                        {"simulated", g.simulated}});
   return {{"role", m.role_name}, {"member", m.member}, {"firstRank", m.first_rank},
           {"ranks", m.ranks},    {"node", m.node},     {"devices", std::move(devices)}};

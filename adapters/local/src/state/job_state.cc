@@ -76,6 +76,7 @@ template <class V, class S>
 void fields(const V &v, S &s, grant_state *) {
   v.field("uuid", s.uuid), v.field("kind", s.kind), v.field("memoryMiB", s.memory_mib);
   v.field("shareMilli", s.share_milli), v.field("migProfile", s.mig_profile), v.field("simulated", s.simulated);
+  v.optional("migStart", s.mig_start), v.optional("migSize", s.mig_size);
 }
 template <class V, class S>
 void fields(const V &v, S &s, member_state *) {

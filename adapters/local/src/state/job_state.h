@@ -32,6 +32,8 @@ struct grant_state {
   uint64_t memory_mib = 0;
   uint32_t share_milli = 0;
   std::string mig_profile;
+  uint32_t mig_start = 0;  // its place on the GPU, in memory slices
+  uint32_t mig_size = 0;
   bool simulated = false;
 };
 
