@@ -22,7 +22,7 @@ EXCUSED = {
     ("base/format.cc", "fwrite"): "as stdout",
     ("base/format.cc", "fputc"): "as stdout",
     ("base/format.cc", "fprintf"): "as stdout",
-    ("checkpoint/helper.cc", "pthread_sigmask"): "no SIGPIPE while it writes to a helper; the mask is put back",
+    ("checkpoint/key_program.cc", "pthread_sigmask"): "no SIGPIPE while it writes to a helper; the mask is put back",
     ("loader/plugin.cc", "pthread_sigmask"): "the thread that watches a stop takes no signal; the mask is put back",
 }
 # What <iostream>, which Protobuf's headers include, runs at load.

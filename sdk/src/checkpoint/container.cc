@@ -74,7 +74,7 @@ result<std::unique_ptr<container_writer>> container_writer::create(store &files,
 }
 
 result<> container_writer::begin_chunk() {
-  chunk_.resize(std::size_t{1} << header_.chunk_log2);  // allocated once
+  THOLE_LET(chunk_, file_->block(std::size_t{1} << header_.chunk_log2));
   return cipher_.begin(chunk_nonce(keys_.base, index_), chunk_aad(header_.kind, index_));
 }
 
@@ -83,7 +83,7 @@ result<> container_writer::end_chunk() {
   THOLE_TRY(cipher_.seal(octets_out(tags_).last(tag_size)));
   const std::size_t stored = padded(filled_);
   std::memset(chunk_.data() + filled_, 0, stored - filled_);  // only the last chunk is not full
-  THOLE_TRY(file_->write_at(page + (index_ << header_.chunk_log2), octets(chunk_).first(stored)));
+  THOLE_TRY(file_->write_block(page + (index_ << header_.chunk_log2), stored));
   filled_ = 0;
   ++index_;
   return {};
@@ -178,7 +178,7 @@ result<std::unique_ptr<container_reader>> container_reader::open(std::unique_ptr
 
 result<> container_reader::read_frame(const key_tree &keys) {
   const uint64_t size = file_->size();
-  if (size < 4 * page || size % page != 0) return damaged("the file was cut");
+  if (size < 3 * page || size % page != 0) return damaged("the file was cut");
   page_bytes last;
   THOLE_TRY(file_->read_at(size - page, last));
   THOLE_LET(const footer foot, parse_footer(last, header_.chunk_log2, size, name_));
@@ -207,13 +207,12 @@ result<std::vector<unsigned char>> container_reader::table() {
   return out;
 }
 
-// `to` has room for the chunk; it holds plain bytes only if the tag was right.
-result<> container_reader::open_chunk(uint64_t index, unsigned char *to) {
+// `to` has room for the chunk; it holds plain bytes only if the tag was right. The caller goes on up to `end`.
+result<> container_reader::open_chunk(uint64_t index, uint64_t end, unsigned char *to) {
   const std::size_t size = shape_.chunk_len(index);
-  stored_.resize(shape_.chunk);
-  THOLE_TRY(file_->read_at(shape_.chunk_off(index), octets_out(stored_).first(size)));
+  THOLE_LET(const octets stored, file_->block_at(shape_.chunk_off(index), shape_.chunk, end));
   THOLE_TRY(cipher_.begin(chunk_nonce(keys_.base, index), chunk_aad(header_.kind, index)));
-  THOLE_TRY(cipher_.update(stored_.data(), to, size));
+  THOLE_TRY(cipher_.update(stored.data(), to, size));
   THOLE_LET(const bool authentic, cipher_.open(octets(tags_).subspan(index * tag_size, tag_size)));
   if (authentic) return {};
   OPENSSL_cleanse(to, size);
@@ -230,18 +229,20 @@ result<> container_reader::read(uint64_t offset, octets_out to) {
 result<> container_reader::read_range(uint64_t offset, octets_out to) {
   if (offset > shape_.plain_len || to.size() > shape_.plain_len - offset)
     return damaged("the manifest points beyond the part's data");
+  if (to.empty()) return {};
+  const uint64_t end = shape_.chunk_end((offset + to.size() - 1) / shape_.chunk);
   while (!to.empty()) {
     const uint64_t index = offset / shape_.chunk;
     const uint64_t within = offset % shape_.chunk;
     const uint64_t whole = shape_.chunk_len(index);
     const std::size_t n = std::min<uint64_t>(to.size(), whole - within);
     if (n == whole) {
-      THOLE_TRY(open_chunk(index, to.data()));  // straight to where it is wanted
+      THOLE_TRY(open_chunk(index, end, to.data()));  // straight to where it is wanted
     } else {
       if (plain_index_ != index) {
         plain_.resize(shape_.chunk);
         plain_index_ = UINT64_MAX;
-        THOLE_TRY(open_chunk(index, plain_.data()));
+        THOLE_TRY(open_chunk(index, end, plain_.data()));
         plain_index_ = index;
       }
       std::memcpy(to.data(), plain_.data() + within, n);
@@ -262,7 +263,7 @@ result<> container_reader::check_zeros(uint64_t from, uint64_t to, std::string_v
 result<uint64_t> container_reader::check_all() {
   plain_.resize(shape_.chunk);
   plain_index_ = UINT64_MAX;
-  for (uint64_t i = 0; i < shape_.chunks; ++i) THOLE_TRY(open_chunk(i, plain_.data()));
+  for (uint64_t i = 0; i < shape_.chunks; ++i) THOLE_TRY(open_chunk(i, shape_.table_off, plain_.data()));
   THOLE_TRY(check_zeros(shape_.data_end(), shape_.table_off, "bytes after the data are set"));
   THOLE_TRY(check_zeros(shape_.tags_off + shape_.tags_len, shape_.file_len - page, "bytes after the tags are set"));
   THOLE_TRY(table());

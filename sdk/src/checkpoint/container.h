@@ -24,7 +24,7 @@ struct container_keys {
   static result<container_keys> derive(const key_tree &keys, const header_bytes &header);
 };
 
-// Encrypts as bytes come. What is kept of them is one chunk of ciphertext; plaintext is never copied.
+// Encrypts as bytes come, into the blocks that the file has for its chunks; plaintext is never copied.
 class container_writer {
  public:
   // A new file at `path`, under keys that no other file has: `h.salt` is drawn here.
@@ -48,7 +48,7 @@ class container_writer {
   digest32 foot_key_;
   gcm cipher_;
   std::string name_;
-  std::vector<unsigned char> chunk_;  // ciphertext
+  octets_out chunk_;  // ciphertext, in the file's own memory
   std::size_t filled_ = 0;
   uint64_t index_ = 0;
   uint64_t plain_len_ = 0;
@@ -83,7 +83,7 @@ class container_reader {
         cipher_(std::move(cipher)) {}
   result<> read_frame(const key_tree &keys);
   result<> read_range(uint64_t offset, octets_out to);
-  result<> open_chunk(uint64_t index, unsigned char *to);
+  result<> open_chunk(uint64_t index, uint64_t end, unsigned char *to);
   result<> check_zeros(uint64_t from, uint64_t to, std::string_view what);
   tl::unexpected<error> damaged(std::string_view what) const noexcept;
 
@@ -95,8 +95,7 @@ class container_reader {
   geometry shape_;
   container_identity identity_;
   std::vector<unsigned char> tags_;
-  std::vector<unsigned char> stored_;  // ciphertext of one chunk
-  std::vector<unsigned char> plain_;   // the chunk that was read in part last
+  std::vector<unsigned char> plain_;  // the chunk that was read in part last
   uint64_t plain_index_ = UINT64_MAX;
 };
 

@@ -41,6 +41,11 @@ tl::unexpected<error> damaged(std::string_view name, std::string_view what) noex
 }
 
 // magic at 0, version at 8: the same in all kinds of file.
+void put_prefix(unsigned char *to, const magic &kind) noexcept {
+  put_raw(to, kind);
+  put_le(to + 8, major);
+  put_le(to + 10, minor);
+}
 result<> check_prefix(const unsigned char *at, const magic &expected, std::string_view name) {
   if (!holds(at, expected)) return damaged(name, "the file does not begin as it must");
   const auto theirs = get_le<uint16_t>(at + 8);
@@ -56,9 +61,7 @@ result<> check_prefix(const unsigned char *at, const magic &expected, std::strin
 header_bytes encode(const header &h) noexcept {
   header_bytes out{};
   unsigned char *p = out.data();
-  put_raw(p, container_magic);
-  put_le(p + 8, major);
-  put_le(p + 10, minor);
+  put_prefix(p, container_magic);
   put_le(p + 12, suite);
   p[14] = static_cast<unsigned char>(h.kind);
   p[15] = h.chunk_log2;
@@ -175,9 +178,7 @@ std::array<unsigned char, 32> table_aad(file_kind kind, const geometry &shape) n
 std::string encode(const key_slot &s) {
   std::array<unsigned char, 56> fixed{};
   unsigned char *p = fixed.data();
-  put_raw(p, slots_magic);
-  put_le(p + 8, major);
-  put_le(p + 10, minor);
+  put_prefix(p, slots_magic);
   put_le(p + 12, static_cast<uint16_t>(s.level));
   put_le(p + 14, uint16_t{1});  // slots in this file
   put_id(p + 16, s.run);
@@ -213,9 +214,7 @@ result<parsed_slot> parse_slot(octets bytes, std::string_view name) {
 std::array<unsigned char, fence_authenticated> encode(const fence_record &r) noexcept {
   std::array<unsigned char, fence_authenticated> out{};
   unsigned char *p = out.data();
-  put_raw(p, fence_magic);
-  put_le(p + 8, major);
-  put_le(p + 10, minor);
+  put_prefix(p, fence_magic);
   put_le(p + 12, static_cast<uint32_t>(r.kind));
   put_id(p + 16, r.run);
   put_le(p + 32, r.attempt);

@@ -56,6 +56,7 @@ struct geometry {
 
   uint64_t chunk_off(uint64_t i) const noexcept { return page + i * chunk; }
   uint64_t chunk_len(uint64_t i) const noexcept { return i + 1 < chunks ? chunk : plain_len - i * chunk; }
+  uint64_t chunk_end(uint64_t i) const noexcept { return i + 1 < chunks ? chunk_off(i + 1) : table_off; }  // as stored
   uint64_t data_end() const noexcept { return page + plain_len; }  // zeros from here to table_off
 };
 

@@ -10,7 +10,7 @@
 #include <cstring>
 
 #include "base/file.h"
-#include "checkpoint/helper.h"
+#include "checkpoint/key_program.h"
 
 namespace thole::checkpoint {
 namespace {

@@ -10,88 +10,10 @@
 #include <cstring>
 
 #include "base/file.h"
-#include "checkpoint/store.h"
+#include "checkpoint/posix_file.h"
 
 namespace thole::checkpoint {
 namespace {
-
-tl::unexpected<error> refused(int e, std::string_view what, std::string_view path) noexcept {
-  switch (e) {
-    case EROFS:
-    case EACCES:
-    case EPERM:
-      return fail_errno(reason::StoreReadOnly, e, "cannot {} {}", what, path);
-    case ENOSPC:
-    case EDQUOT:
-    case EFBIG:
-      return fail_errno(reason::StoreFull, e, "cannot {} {}", what, path);
-    case ENOENT:
-    case ENOTDIR:
-    case ESTALE:
-    case EIO:
-    case ENODEV:
-    case ENXIO:
-    case ENOTCONN:
-      return fail_errno(reason::StoreGone, e, "cannot {} {}", what, path);
-    default:
-      return fail_errno(reason::SystemCallFailed, e, "cannot {} {}", what, path);
-  }
-}
-
-class posix_out final : public out_file {
- public:
-  posix_out(unique_fd fd, std::string path) : fd_(std::move(fd)), path_(std::move(path)) {}
-
-  result<> write_at(uint64_t offset, octets bytes) override {
-    while (!bytes.empty()) {
-      const ssize_t n = ::pwrite(fd_.get(), bytes.data(), bytes.size(), static_cast<off_t>(offset));
-      if (n < 0 && errno == EINTR) continue;
-      if (n < 0) return refused(errno, "write", path_);
-      offset += static_cast<std::size_t>(n);
-      bytes = bytes.subspan(static_cast<std::size_t>(n));
-    }
-    // The disk begins early, beside the encryption of what follows, without a thread: fsync then has little left.
-    if (offset >= started_ + write_behind) {
-      static_cast<void>(::sync_file_range(fd_.get(), static_cast<off_t>(started_),
-                                          static_cast<off_t>(offset - started_), SYNC_FILE_RANGE_WRITE));
-      started_ = offset;
-    }
-    return {};
-  }
-  result<> sync() override {
-    if (::fsync(fd_.get()) != 0) return refused(errno, "sync", path_);
-    return {};
-  }
-
- private:
-  static constexpr uint64_t write_behind = uint64_t{8} << 20;
-  unique_fd fd_;
-  std::string path_;
-  uint64_t started_ = 0;
-};
-
-class posix_in final : public in_file {
- public:
-  posix_in(unique_fd fd, std::string path, uint64_t size) : fd_(std::move(fd)), path_(std::move(path)), size_(size) {}
-  uint64_t size() const override { return size_; }
-  result<> read_at(uint64_t offset, octets_out to) override {
-    while (!to.empty()) {
-      const ssize_t n = ::pread(fd_.get(), to.data(), to.size(), static_cast<off_t>(offset));
-      if (n < 0 && errno == EINTR) continue;
-      if (n < 0) return refused(errno, "read", path_);
-      if (n == 0)
-        return fail(reason::CheckpointDamaged, "{} ends at {}; it was cut, restore an older step", path_, offset);
-      offset += static_cast<std::size_t>(n);
-      to = to.subspan(static_cast<std::size_t>(n));
-    }
-    return {};
-  }
-
- private:
-  unique_fd fd_;
-  std::string path_;
-  uint64_t size_;
-};
 
 class posix final : public store {
  public:
@@ -139,7 +61,7 @@ class posix final : public store {
     const std::string at = place(path);
     unique_fd fd(::open(at.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600));
     if (!fd) return refused(errno, "make", at);
-    return std::unique_ptr<out_file>(std::make_unique<posix_out>(std::move(fd), at));
+    return posix_out(std::move(fd), at);
   }
 
   result<std::unique_ptr<in_file>> open(const std::string &path) override {
@@ -152,7 +74,7 @@ class posix final : public store {
     struct stat s {};
     if (::fstat(fd.get(), &s) != 0) return refused(errno, "look at", at);
     if (!S_ISREG(s.st_mode)) return fail(reason::CheckpointDamaged, "{} is not a regular file", at);
-    return std::unique_ptr<in_file>(std::make_unique<posix_in>(std::move(fd), at, static_cast<uint64_t>(s.st_size)));
+    return posix_in(std::move(fd), at, static_cast<uint64_t>(s.st_size));
   }
 
   result<bool> publish(const std::string &from, const std::string &to) override {

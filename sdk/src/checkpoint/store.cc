@@ -1,8 +1,26 @@
 #include "checkpoint/store.h"
 
+#include <algorithm>
+
 #include "base/id.h"
 
 namespace thole::checkpoint {
+
+result<octets_out> out_file::block(std::size_t size) {
+  block_.resize(size);
+  return octets_out(block_);
+}
+
+result<> out_file::write_block(uint64_t offset, std::size_t size) {
+  return write_at(offset, octets(block_).first(size));
+}
+
+result<octets> in_file::block_at(uint64_t offset, std::size_t size, uint64_t end) {
+  block_.resize(size);
+  const octets_out to = octets_out(block_).first(std::min<uint64_t>(size, end - offset));
+  THOLE_TRY(read_at(offset, to));
+  return octets(to);
+}
 
 result<std::optional<std::string>> read_small(store &files, const std::string &path, std::size_t most) {
   THOLE_LET(auto file, files.open(path));

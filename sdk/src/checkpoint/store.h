@@ -19,7 +19,15 @@ class out_file {
  public:
   virtual ~out_file() = default;
   virtual result<> write_at(uint64_t offset, octets bytes) = 0;
+  // Memory for the next block of a long file, the same until write_block, which writes its first `size` bytes. That may
+  // come back before they are written: then a failure is told by a call that follows, by sync at the latest. Blocks
+  // have one size, begin and end at pages, and are not mixed with write_at.
+  virtual result<octets_out> block(std::size_t size);
+  virtual result<> write_block(uint64_t offset, std::size_t size);
   virtual result<> sync() = 0;  // a failure is final: the file is not to be tried again
+
+ private:
+  std::vector<unsigned char> block_;
 };
 
 class in_file {
@@ -27,6 +35,12 @@ class in_file {
   virtual ~in_file() = default;
   virtual uint64_t size() const = 0;
   virtual result<> read_at(uint64_t offset, octets_out to) = 0;  // exactly, or CheckpointDamaged
+  // A block of `size` bytes, or what of it is before `end`, until the next call. The caller goes on with the blocks
+  // behind it, up to `end`.
+  virtual result<octets> block_at(uint64_t offset, std::size_t size, uint64_t end);
+
+ private:
+  std::vector<unsigned char> block_;
 };
 
 struct store_entry {

@@ -133,6 +133,53 @@ TEST(Crash, NoStateIsTornOrFalselyCommitted) {
   std::printf("crash states: %zu of %zu good, over %zu operations\n", t.states - t.bad, t.states, h.files.log.size());
 }
 
+// Old checkpoints are removed; the machine stops in between. What was to be kept is whole in every state, nothing is
+// listed that cannot be read, and the next removal ends what this one has begun.
+TEST(Crash, RemovingOldCheckpointsKeepsTheNewest) {
+  std::size_t states = 0;
+  std::size_t good = 0;
+  std::size_t operations = 0;
+  for (const uint32_t keep : {1u, 2u}) {
+    history_run h;
+    for (uint64_t step = 10; step <= 50; step += 10) ASSERT_OK(save_step(h, 1, step, 2));
+    const std::size_t begun = h.files.log.size();
+    target t = in_memory(h.files);
+    auto removed = retire(t, keep);
+    ASSERT_OK(removed);
+    EXPECT_EQ(*removed, 5 - keep);
+    const auto whole = [&](disk &d) -> std::string {
+      for (uint64_t step = 50; step > 50 - 10 * keep; step -= 10)
+        if (auto read = check_small(in_memory(d), {{}, step}, rows); !read) return why(read);
+      if (auto newest = check_small(in_memory(d), {}, rows); !newest || *newest != 50) return "not the newest";
+      target again = in_memory(d);
+      auto all = list(again);
+      if (!all) return why(all);
+      for (const listed &l : *all)
+        if (l.state == status_of::committed && !check_small(in_memory(d), {{}, l.where.step}, rows))
+          return fmt::format("step {} is listed as committed and cannot be read", l.where.step);
+      if (auto done = retire(again, keep); !done) return why(done);
+      auto left = list(again);
+      if (!left || left->size() != keep) return "the next removal does not end it";
+      auto newest = check_small(in_memory(d), {}, rows);
+      return newest ? "" : why(newest);
+    };
+    std::mt19937_64 random(keep);
+    for (std::size_t cut = begun; cut <= h.files.log.size(); ++cut)
+      for (uint64_t sample = 0; sample < 8; ++sample, ++states) {
+        const uint64_t bias = sample == 0 ? 0 : sample == 1 ? 100 : 15 * sample;
+        disk d = after_crash(
+            h.files.log, cut, [&](std::size_t) { return random() % 100 < bias; },
+            [](std::size_t, std::size_t) { return std::size_t{0}; });
+        const std::string wrong = whole(d);
+        EXPECT_EQ(wrong, "") << "keep " << keep << ", cut at " << cut;
+        good += wrong.empty() ? 1 : 0;
+      }
+    operations += h.files.log.size() - begun;
+  }
+  EXPECT_GT(operations, 20u);
+  std::printf("crash states of removals: %zu of %zu good, over %zu operations\n", good, states, operations);
+}
+
 // Which file or folder an operation concerns, without the random part of names.
 std::string class_of(const std::string &path) {
   if (path == "..") return "the folder that holds the store";

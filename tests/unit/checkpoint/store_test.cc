@@ -2,10 +2,13 @@
 #include <sys/mount.h>
 #include <unistd.h>
 
+#include <atomic>
+#include <chrono>
+#include <csignal>
 #include <fstream>
 #include <thread>
 
-#include "checkpoint/helper.h"
+#include "checkpoint/key_program.h"
 #include "fixture.h"
 
 namespace thole::checkpoint::test {
@@ -230,6 +233,11 @@ TEST(KeyHelper, WrapsUnwrapsAndFailsWithAReason) {
            {"not-json", "print('hello', flush=True)"},
            {"not-base64", "print('{\"data\":\"***\"}', flush=True)"},
            {"long", "print('x' * 100000, flush=True)"},
+           {"binary", "import os; os.write(1, bytes(range(255, -1, -1)) * 8 + bytes([10]))"},
+           {"two-answers", "print('{\"data\":\"AAAA\",\"error\":\"no\"}', flush=True)"},
+           {"killed", "import os, signal, sys; sys.stdin.readline(); os.kill(os.getpid(), signal.SIGKILL)"},
+           {"cut", "import os; os.write(1, b'{\"data\":\"AAA')"},
+           {"endless", "import os\nwhile True: os.write(1, b'x' * 65536)"},
            {"liar", "import base64; print('{\"data\":\"%s\"}' % base64.b64encode(b'0'*32).decode(), flush=True)"}}) {
     disk empty;
     EXPECT_WHY(saved_with(empty, helper(folder, name, script)), KeyHelperFailed);
@@ -238,7 +246,42 @@ TEST(KeyHelper, WrapsUnwrapsAndFailsWithAReason) {
   disk empty;
   EXPECT_WHY(saved_with(empty, key_source{true, folder / "none", {}}), KeyHelperFailed);
   EXPECT_EQ(std::distance(std::filesystem::directory_iterator("/proc/self/fd"), {}), before);
-  std::printf("key helpers: 1 honest, %d of 7 dishonest ones refused\n", failures);
+  std::printf("key helpers: 1 honest, %d of 12 dishonest ones refused\n", failures);
+}
+
+// The call itself waits for the limit; the program is gone when it comes back.
+TEST(KeyHelper, IsEndedAfterTenSeconds) {
+  const scratch folder;
+  const std::pair<std::string, std::string> silent[] = {
+      {"reads", "sys.stdin.readline(); signal.pause()"},
+      {"does-not-read", "signal.pause()"},
+      {"half", "os.write(1, b'{'); signal.pause()"},
+      {"will-not-end", "signal.signal(signal.SIGTERM, signal.SIG_IGN); signal.pause()"},
+      {"closes", "sys.stdin.readline(); os.close(0); signal.pause()"}};
+  std::vector<std::thread> threads;
+  std::atomic<int> ended = 0;
+  for (const auto &[name, script] : silent) {
+    const key_source k = helper(folder, name,
+                                "import os, signal, sys\nopen('" + folder.path() + "/" + name +
+                                    ".pid', 'w').write(str(os.getpid()))\n" + script + "\n");
+    threads.emplace_back([&, name, k] {
+      disk d;
+      target t = in_memory(d);
+      t.key = k;
+      const auto from = std::chrono::steady_clock::now();
+      auto r = save_small(std::move(t), 1, 1, 0, 1);
+      const auto took = std::chrono::steady_clock::now() - from;
+      pid_t pid = 0;
+      std::ifstream(folder / name + ".pid") >> pid;
+      const bool gone = pid > 0 && kill(pid, 0) == -1 && errno == ESRCH;
+      const bool good = !r && r.error().why == reason::KeyHelperFailed && took >= std::chrono::seconds(10) &&
+                        took < std::chrono::seconds(60) && gone;
+      EXPECT_TRUE(good) << name << ": " << why(r) << ", pid " << pid;
+      if (good) ++ended;
+    });
+  }
+  for (std::thread &t : threads) t.join();
+  std::printf("key helpers that hang: %d of %zu ended at the limit\n", ended.load(), std::size(silent));
 }
 
 }  // namespace

@@ -1,4 +1,4 @@
-#include "checkpoint/helper.h"
+#include "checkpoint/key_program.h"
 
 #include <fcntl.h>
 #include <openssl/crypto.h>
@@ -84,6 +84,7 @@ class process {
     if (pid_ <= 0) return 0;
     // By the descriptor, so that no other process is hit if the host has reaped ours and the number was given away.
     if (handle_) static_cast<void>(syscall(SYS_pidfd_send_signal, handle_.get(), SIGKILL, nullptr, 0));
+    else ::kill(pid_, SIGKILL);  // a kernel without such descriptors
     return wait();
   }
   int wait() noexcept {

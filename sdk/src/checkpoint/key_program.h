@@ -1,4 +1,4 @@
-// checkpoint/helper.h: a program that wraps and unwraps keys, asked by JSON on its pipes
+// checkpoint/key_program.h: a program that wraps and unwraps keys, asked by JSON on its pipes
 // (docs/reference/key-helper.md).
 #pragma once
 
