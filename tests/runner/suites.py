@@ -103,6 +103,21 @@ def slurm(suite, context):
     run_pytest(suite, os.path.join(ROOT, "tests/hosts/slurm"), context.python, environment)
 
 
+def ray(suite, context):
+    """Against real Ray on loopback, in a Python environment of its own."""
+    if not context.build(suite, "release"):
+        return
+    made = subprocess.run([os.path.join(ROOT, "adapters/ray/setup/install")], capture_output=True, text=True, check=False)
+    if made.returncode != 0:
+        suite.add("tests/hosts/ray", SKIPPED, f"needs ray: {last_lines(made.stderr, 3)}")
+        return
+    programs = made.stdout.strip()
+    environment = context.environment()
+    environment["PYTHONPATH"] += os.pathsep + os.path.join(ROOT, "adapters/ray")
+    environment["PATH"] = programs + os.pathsep + environment["PATH"]
+    run_pytest(suite, os.path.join(ROOT, "tests/hosts/ray"), os.path.join(programs, "python"), environment)
+
+
 SANITIZER_OPTIONS = {
     "ASAN_OPTIONS": "detect_leaks=1:abort_on_error=0:strict_string_checks=1:detect_stack_use_after_return=1",
     "UBSAN_OPTIONS": "print_stacktrace=1:halt_on_error=1",
@@ -188,6 +203,7 @@ ALL = {
     "figures": (figures, True, "the figures of the boundary"),
     "local": (_python_suite("tests/hosts/local"), False, "the thole command and the local platform"),
     "slurm": (slurm, False, "the platform Slurm, on a cluster of four nodes"),
+    "ray": (ray, False, "the platform Ray, on clusters of two and three nodes"),
     "faults": (_python_suite("tests/faults"), False, "what is killed, cut or full at every step"),
     "docs": (_python_suite("tests/docs"), False, "every command block of README and docs"),
     "asan-ubsan": (_sanitized("asan-ubsan"), False, "unit and contract under address and undefined behaviour"),
