@@ -78,7 +78,11 @@ def test_fragments(wide):
         def up(self):
             return True
 
-    holders = [Holder.remote() for _ in range(8)]
+    # Four to a node, by name: left alone, Ray sends more than four to one, since its sum has room for six, and they hang.
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    holders = [Holder.options(scheduling_strategy=NodeAffinitySchedulingStrategy(n["NodeID"], soft=False)).remote()
+               for n in ray.nodes() if n["Alive"] for _ in range(4)]
     ray.get([h.up.remote() for h in holders], timeout=PATIENCE)
     group = placement_group([{"GPU": 0.8, "CPU": 0.1}])
     plain = group.wait(10)

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 
 import pytest
 from cluster import DIGITS, PATIENCE, ROOT, kill, until
@@ -28,15 +29,17 @@ class Running:
 
         self._small = small
         self.done = None
+        begun = time.time()
         self._thread = threading.Thread(target=self._run, args=more)
         self._thread.start()
 
         def controller():
             assert self.done is None, self.done.stderr
             try:
-                return ray.get_actor("thole-job-digits", namespace="thole")
-            except ValueError:
-                return None
+                found = ray.get_actor("thole-job-digits", namespace="thole")
+                return found if ray.get(found.status.remote())["started"] > begun else None
+            except (ValueError, ray.exceptions.RayActorError):
+                return None  # not there yet, or that of the job before
 
         self.controller = until(controller, what="the controller's start")
 

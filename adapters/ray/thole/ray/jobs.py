@@ -22,6 +22,8 @@ from .rank import Member
 
 EXIT_STOPPED = 75
 _SETTLE_SECONDS = 1.0  # after the first sign of a death: the time for the news of what was first
+_ANSWER_SECONDS = 2.0
+_LOST_SECONDS = 30.0
 _NODE_SECONDS = 3.0
 _LOG_BYTES = 16 << 20
 
@@ -319,6 +321,7 @@ class Attempt:
             if any(not _fine(e) for e in self._ended.values()) and not asked:
                 first_bad = first_bad or now
                 if now - first_bad >= _SETTLE_SECONDS or not pending:
+                    self._hear_from_silent()
                     return {"how": "incident", "incident": self._name_incident()}
             over = limit is not None and time.time() - self._c._state["started"] > limit
             if (self._c._cancel.is_set() or over) and not asked:
@@ -335,6 +338,25 @@ class Attempt:
         if any(not _fine(e) for e in self._ended.values()):
             return {"how": "incident", "incident": self._name_incident()}
         return {"how": "done"}
+
+    def _hear_from_silent(self) -> None:
+        """Ranks fail with their peer's node well before Ray says that it is lost: who does not answer is waited for."""
+        import ray
+
+        asked = {self._actors[i].here.remote(): i for i in range(len(self._actors)) if i not in self._ended}
+        if not asked:
+            return
+        answered, silent = ray.wait(list(asked), num_returns=len(asked), timeout=_ANSWER_SECONDS)
+        lost = {asked[r] for r in silent}
+        for ref in answered:
+            try:
+                ray.get(ref)
+            except ray.exceptions.RayError:
+                lost.add(asked[ref])
+        refs = [r for r, i in self._runs.items() if i in lost]
+        ended, _ = ray.wait(refs, num_returns=len(refs), timeout=_LOST_SECONDS) if refs else ([], [])
+        for ref in ended:
+            self._note(ref, self._runs[ref])
 
     def _note(self, ref: Any, index: int) -> None:
         import ray

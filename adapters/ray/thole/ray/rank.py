@@ -50,6 +50,9 @@ class Member:
         return {"address": ray.util.get_node_ip_address(), "port": free_port(), "pid": os.getpid(),
                 "node": ray.get_runtime_context().get_node_id()}
 
+    def here(self) -> bool:
+        return True
+
     def run(self, spec: Dict[str, Any], controller: Any) -> Dict[str, Any]:
         """Starts the command, and answers how it ended. What it prints and says goes to the controller meanwhile."""
         environment = self._environment(spec)
@@ -77,7 +80,6 @@ class Member:
         at = time.time()
         self.kill()  # what it has left in its group
         listener.close()
-        time.sleep(0)
         self._over.set()
         flusher.join(5.0)
         shutil.rmtree(self._folder, ignore_errors=True)

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 from typing import Any, Dict, List
 
@@ -30,7 +31,7 @@ def submit(job: documents.Document, folder: Path, *, stores: Dict[str, str], key
     from .jobs import Controller
     from .service import service
 
-    if _actor(job.name) is not None:
+    if not _leaves(folder, job.name):
         raise TholeError("THOLE_EXISTS", "JobExists", f"a job named {job.name} is running: cancel it, wait, or use another name")
     _check_bindings(job.spec, stores, keys)
     if not queue:  # what cannot be placed now is refused before anything is started
@@ -49,6 +50,17 @@ def submit(job: documents.Document, folder: Path, *, stores: Dict[str, str], key
     ).remote(job.text, {"stores": stores, "keys": keys, "wait": queue}, str(of_job))
     ray.get(controller.status.remote())
     controller.run_and_leave.remote()
+
+
+def _leaves(folder: Path, name: str) -> bool:
+    """No job of that name runs; the controller of one that has ended is given the moment that it takes to go."""
+    until = time.monotonic() + 10
+    while _actor(name) is not None:
+        known = state.read_json(state.job_folder(folder, name) / "state.json")
+        if known is None or known["running"] or time.monotonic() > until:
+            return False
+        time.sleep(0.05)
+    return True
 
 
 def _check_bindings(spec: Dict[str, Any], stores: Dict[str, str], keys: Dict[str, str]) -> None:
