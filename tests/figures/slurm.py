@@ -106,7 +106,7 @@ class Digits:
     def __init__(self, cluster, steps):
         self.cluster = cluster
         path = f"{pathlib.Path(sys.executable).parent}:{os.environ['PATH']}"
-        self.environment = {**os.environ, "PATH": path, "JAX_PLATFORMS": "cpu", "PYTHONDONTWRITEBYTECODE": "1"}
+        self.environment = {**os.environ, "PATH": path, "PYTHONPATH": str(ROOT / "sdk/python"), "JAX_PLATFORMS": "cpu", "PYTHONDONTWRITEBYTECODE": "1"}
         self.environment.pop("THOLE_LIBRARY", None)
         shutil.copytree(ROOT / "samples/digits", cluster.work / "digits", ignore=shutil.ignore_patterns("__pycache__"))
         self.job = cluster.work / "digits/job.yaml"

@@ -101,7 +101,7 @@ result<int> after_incident(const core &c, const submitted &s, int code) {
   const uint64_t attempt = this_attempt();
   const first_word first = first_failure(s, attempt);
   uint64_t step = 0;
-  if (!s.store.empty()) {
+  if (!s.store.empty() && exists(s.store)) {  // the first save makes it
     THOLE_LET(step, newest_step(c, s.checkpoints()));
   }
   // Without a word of srun's, its own code: that of the worst task.

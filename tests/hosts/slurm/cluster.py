@@ -60,8 +60,8 @@ GresTypes=gpu,shard
 PrologFlags={prolog_flags}
 JobRequeue=1
 NodeName=n[1-{nodes}] NodeHostname=ctl NodeAddr=127.0.0.1 Port=[7001-{last_port}] CPUs=8 RealMemory=16000 Gres=gpu:sim:{gpus},shard:{shards} State=UNKNOWN
-PartitionName=gpu Nodes=n[1-{nodes}] Default=YES MaxTime=INFINITE State=UP
 """
+PARTITION = "PartitionName=gpu Nodes=n[1-{nodes}] Default=YES MaxTime=INFINITE State=UP\n"
 
 # munge and Slurm need a name that resolves, and an address besides 127.0.0.1 for getaddrinfo's AI_ADDRCONFIG.
 INIT = """\
@@ -97,18 +97,23 @@ class Cluster:
         self.d = pathlib.Path(folder).absolute()
         if len(str(self.d)) > 60:
             raise ClusterFailed(f"{self.d}: too long for the path of a socket, 60 bytes are the most")
+        self.root = ""
         self.nodes, self.gpus, self.shards_per_gpu = nodes, gpus, shards_per_gpu
         self.names = [f"n{i + 1}" for i in range(nodes)]
 
     # --- Up and down. -----------------------------------------------------------------------------------------------
 
     def up(self, plugins=None, spank="required", job_submit=True, prolog_flags="Alloc,Contain", extra="", thole="",
-           library="", root="", debug="verbose", wait=True, plugstack=""):
+           library="", root="", debug="verbose", wait=True, plugstack="", copies=(), binds=(), partitions=""):
         """Starts it. `plugins`: a folder with spank_thole.so and job_submit_thole.so, or None for a Slurm without us;
-        `plugstack`, `extra`, `thole`: more lines of plugstack.conf, slurm.conf and thole.conf."""
+        `plugstack`, `extra`, `thole`: more lines of plugstack.conf ({d} is the folder), slurm.conf and thole.conf; `copies` are
+        files that go to {d}/plugins; `root`: a chroot with another Slurm, in which the
+        folders `binds` are seen, too."""
         self.down()
-        self._write(plugins, spank, job_submit, prolog_flags, extra, thole, library, root, debug, plugstack)
-        self._start_namespace(root)
+        self.root = root
+        self._write(plugins, spank, job_submit, prolog_flags, extra, thole, library, root, debug, plugstack, copies,
+                    partitions)
+        self._start_namespace(root, binds)
         self.daemon("/usr/sbin/munged", "--force", f"--key-file={self.d}/munge/key", f"--socket={self.d}/munge/s",
                     f"--pid-file={self.d}/run/munged.pid", f"--log-file={self.d}/log/munged.log",
                     f"--seed-file={self.d}/munge/seed")
@@ -251,7 +256,8 @@ class Cluster:
     def state_folder(self, node):
         return self.d / "state" / node
 
-    def _write(self, plugins, spank, job_submit, prolog_flags, extra, thole, library, root, debug, plugstack):
+    def _write(self, plugins, spank, job_submit, prolog_flags, extra, thole, library, root, debug, plugstack,
+               copies, partitions):
         d = self.d
         for name in ("etc", "run", "log", "slurmctld", "dev", "munge", "plugins", "state", "spool", "work"):
             (d / name).mkdir(parents=True, exist_ok=True)
@@ -274,6 +280,10 @@ class Cluster:
         conf = SLURM_CONF.format(d=d, user=os.geteuid(), nodes=self.nodes, last_port=7000 + self.nodes, gpus=self.gpus,
                                  shards=self.gpus * self.shards_per_gpu, prolog_flags=prolog_flags, debug=debug,
                                  plugin_folder=PLUGIN_FOLDER)
+        conf += partitions or PARTITION.format(nodes=self.nodes)
+        plugstack = plugstack.replace("{d}", str(d))
+        for file in copies:
+            shutil.copy(file, d / "plugins")
         if plugins is not None:
             for plugin in pathlib.Path(plugins).glob("*.so"):
                 shutil.copy(plugin, d / "plugins")
@@ -301,11 +311,13 @@ class Cluster:
             os.mknod(path, 0o666 | stat.S_IFCHR, os.makedev(0, 0))
         path.chmod(0o666)
 
-    def _start_namespace(self, root):
+    def _start_namespace(self, root, binds):
         d = self.d
         user = [] if os.geteuid() == 0 else ["-U", "--map-current-user", "--keep-caps"]
         enter = f"chroot '{root}'" if root else ""
         chroot = INIT_CHROOT.format(d=d, root=root) if root else ""
+        for folder in binds if root else ():
+            chroot += f"mkdir -p '{root}{folder}'\nmount --bind '{folder}' '{root}{folder}'\n"
         script = INIT.format(d=d, root=root, chroot=chroot, enter=enter)
         with open(d / "log/namespace.log", "w", encoding="utf-8") as log:
             process = subprocess.Popen(

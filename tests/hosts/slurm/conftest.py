@@ -16,6 +16,10 @@ HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parents[2]
 BUILD = pathlib.Path(os.environ.get("THOLE_TEST_BUILD", ""))
 PLUGINS = pathlib.Path(os.environ.get("THOLE_SLURM_PLUGINS", BUILD / "adapters/slurm"))
+# A chroot with another Slurm (see chroot). This checkout, its build and its Python are seen inside.
+CHROOT = os.environ.get("THOLE_SLURM_ROOT", "")
+BINDS = [ROOT, BUILD, pathlib.Path(sys.prefix), pathlib.Path(sys.base_prefix)]
+INCLUDE = f"{CHROOT}/usr/include"
 SAMPLE = ROOT / "samples/digits/job.yaml"
 
 
@@ -44,7 +48,7 @@ def make_cluster():
         os.chmod(folder, 0o755)
         cluster = Cluster(folder)
         made.append(cluster)
-        return cluster.up(**{"plugins": PLUGINS, "library": os.environ["THOLE_LIBRARY"], **options})
+        return cluster.up(**{"plugins": PLUGINS, "library": os.environ["THOLE_LIBRARY"], "root": CHROOT, "binds": BINDS, **options})
 
     yield make
     for cluster in made:
@@ -59,12 +63,12 @@ def end(cluster):
 
 @pytest.fixture(scope="session")
 def naive(tmp_path_factory):
-    """The plugin of naive_spank.c, as a line of plugstack.conf."""
-    library = tmp_path_factory.mktemp("naive") / "naive.so"
-    subprocess.run(["cc", "-fPIC", "-shared", "-D_GNU_SOURCE", "-o", library, HERE / "naive_spank.c"], check=True)
-    os.chmod(library.parent.parent, 0o755)
-    os.chmod(library.parent, 0o755)
-    return f"optional {library}\n"
+    """The plugin of naive_spank.c."""
+    folder = tmp_path_factory.mktemp("naive")
+    (folder / "slurm").symlink_to(f"{INCLUDE}/slurm")
+    subprocess.run(["cc", "-fPIC", "-shared", "-D_GNU_SOURCE", "-isystem", folder, "-o", folder / "naive.so",
+                    HERE / "naive_spank.c"], check=True)
+    return folder / "naive.so"
 
 
 @pytest.fixture(scope="session")
@@ -73,7 +77,8 @@ def cluster(naive):
     os.chmod(folder, 0o755)
     one = Cluster(folder)
     try:
-        yield one.up(plugins=PLUGINS, library=os.environ["THOLE_LIBRARY"], plugstack=naive)
+        yield one.up(plugins=PLUGINS, library=os.environ["THOLE_LIBRARY"], root=CHROOT, binds=BINDS, copies=[naive],
+                     plugstack="optional {d}/plugins/naive.so\n")
     finally:
         end(one)
 
@@ -100,7 +105,8 @@ class Thole:
         self.environment.pop("THOLE_LIBRARY", None)
 
     def __call__(self, *arguments, check=True):
-        command = [os.environ["THOLE_COMMAND"], "--on", "slurm", "--state", self.state, *arguments]
+        command = [os.environ["THOLE_COMMAND"], "--on", "slurm"] if not CHROOT else [BUILD / "adapters/slurm/thole-slurm"]
+        command += ["--state", self.state, *arguments]
         return self.cluster.run(*command, check=check, env=self.environment)
 
     def submit(self, job=SAMPLE, *options):

@@ -52,6 +52,71 @@ def test_requeue_to_the_same_node(cluster):
     gone(cluster, job)
 
 
+def test_what_a_killed_prolog_leaves(cluster):
+    """Half a folder, or one of another life: the next prolog of that job makes it anew, and the epilog removes all."""
+    first = int(cluster.sbatch("-H", wrap="true"))
+    node = cluster.state_folder("n1")
+    for name in (f".new-{first + 1}", str(first + 1)):
+        (node / name / "metrics/deep").mkdir(parents=True)
+        (node / name / "record").write_text("thole-record 1\nhalf")
+    task = found_in(cluster.run("srun", "-w", "n1", "--thole-vgpu-memory=1Gi", "sh", "-c", SHOW).stdout)[0]
+    assert caps(task) == [1024]
+    cluster.run("scancel", first)
+    gone(cluster, first + 1)
+
+
+def test_epilog_leaves_what_a_link_points_at(cluster):
+    """A job's user may put links into its metrics folder: root follows none."""
+    kept = cluster.work / "kept"
+    kept.mkdir()
+    (kept / "file").write_text("mine")
+    done = cluster.run("srun", "-w", "n1", "--thole-vgpu-memory=1Gi", "sh", "-c",
+                       f'd=$(dirname "$THOLE_METRICS"); ln -s {kept} "$d/link"; mkdir -p "$d/a/b"; ln -s /etc "$d/a/b/etc"; echo $d')
+    job = pathlib.Path(done.stdout.strip()).parent.name
+    gone(cluster, job)
+    assert (kept / "file").read_text() == "mine" and pathlib.Path("/etc/passwd").exists()
+
+
+def test_ten_thousand_submissions(make_cluster, tmp_path):
+    """Each becomes a job with its shards; the 10,001st too."""
+    import conftest
+    if conftest.CHROOT:
+        pytest.skip("needs host: the program is linked with this machine's libslurm")
+    one = make_cluster(extra="MaxJobCount=20000\n", debug="error")
+    program = one.work / "submissions"
+    subprocess.run(["cc", "-O2", "-D_GNU_SOURCE", "-o", program, conftest.HERE / "submissions.c", "-lslurm"], check=True)
+    one.run(program, 10000, "thole", timeout=300)
+    lines = one.out("squeue", "-h", "-o", "%b").splitlines()
+    assert len(lines) == 10000 and set(lines) == {"gres:shard:1"}
+    assert one.run("srun", "--thole-vgpu-memory=1Gi", "true").returncode == 0
+    print(f"{len(lines)} of 10000 jobs")
+
+
+def test_without_root(tmp_path_factory):
+    """The same cluster as an ordinary user's, in a user namespace: what is only his own is all his."""
+    import conftest
+    if os.geteuid() != 0 or conftest.CHROOT:
+        pytest.skip("needs root: to become another user")
+    folder = pathlib.Path(subprocess.run(["mktemp", "-d", "/tmp/thole-slurm.XXXXXX"], capture_output=True, text=True, check=True).stdout.strip())
+    plugins, tools = folder / "plugins", folder / "tools"
+    plugins.mkdir(), tools.mkdir()
+    for file in conftest.PLUGINS.glob("*.so"):
+        (plugins / file.name).write_bytes(file.read_bytes())
+    for name in ("up", "down", "cluster.py"):
+        (tools / name).write_bytes((conftest.HERE / name).read_bytes())
+    subprocess.run(["chown", "-R", "65534:65534", folder], check=True)
+    user = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "env", "HOME=/"]
+    try:
+        subprocess.run([*user, "/usr/bin/python3", "-B", tools / "up", folder / "c", plugins], check=True, capture_output=True, timeout=120)
+        done = subprocess.run([*user, folder / "c/x", "srun", "-N2", "-n4", "--thole-vgpu-memory=10Gi", "sh", "-c", SHOW],
+                              check=True, capture_output=True, text=True, timeout=120)
+        tasks = found_in(done.stdout)
+        assert sorted(t["RANK"] for t in tasks) == ["0", "1", "2", "3"] and all(caps(t) == [10240, 10240] for t in tasks)
+    finally:
+        subprocess.run([*user, "/usr/bin/python3", "-B", tools / "down", folder / "c"], check=True)
+        subprocess.run(["rm", "-rf", folder], check=True)
+
+
 def test_slurmctld_restarted(cluster):
     """A job that waits keeps what it asked for."""
     job = cluster.sbatch("-H", "--thole-vgpu-memory=7Gi", "-o", cluster.work / "restarted", wrap=SHOW)
