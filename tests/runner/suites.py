@@ -99,8 +99,17 @@ def slurm(suite, context):
         if done.returncode != 0:
             suite.add("tests/hosts/slurm", SKIPPED, f"needs slurm: {last_lines(done.stderr, 3)}")
             return
-    environment = {**context.environment(), "THOLE_SLURM_PLUGINS": plugins}
-    run_pytest(suite, os.path.join(ROOT, "tests/hosts/slurm"), context.python, environment)
+    folder = os.path.join(ROOT, "tests/hosts/slurm")
+    run_pytest(suite, folder, context.python, {**context.environment(), "THOLE_SLURM_PLUGINS": plugins})
+    for release in ("trixie", "sid") if context.long and os.geteuid() == 0 else ():
+        root = os.path.join(os.environ["THOLE_CACHE"], "slurm", release)
+        made = subprocess.run([os.path.join(folder, "chroot"), release, root], capture_output=True, text=True, check=False)
+        if made.returncode == 0:
+            subprocess.run([os.path.join(ROOT, "adapters/slurm/setup/build"), f"{plugins}.{release}", f"{root}/usr/include"], check=True)
+            run_pytest(suite, folder, context.python, {**context.environment(), "THOLE_SLURM_PLUGINS": f"{plugins}.{release}",
+                                                       "THOLE_SLURM_ROOT": root})
+        else:
+            suite.add(f"tests/hosts/slurm in {release}", SKIPPED, f"needs chroot: {last_lines(made.stderr, 3)}")
 
 
 def ray(suite, context):
