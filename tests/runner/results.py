@@ -77,6 +77,10 @@ NEEDS = [
     ("needs long|THOLE_TEST_HUGE", lambda: os.environ.get("THOLE_TEST_LONG") == "1"),
     # nvml.h is a package that sdk/setup/install brings, and every other part is built: no skip for one of them.
     ("nvml.h", lambda: True),
+    ("needs slurm", _tool("slurmctld")),
+    ("needs chroot", _tool("mmdebstrap")),
+    # Never met: a test of this machine's own Slurm, run with the Slurm of a chroot.
+    ("needs own-slurm", lambda: False),
     # Never met: a block of a document that shows what happens elsewhere.
     ("needs reader", lambda: False),
 ]
