@@ -80,7 +80,8 @@ static int read_request(const job_desc_msg_t *d, struct request *r) {
   return 0;
 }
 
-/* How many tasks a node gets, since Slurm counts shards by the node. What it cannot be told beforehand is refused. */
+/* How many tasks a node gets, since Slurm counts shards by the node. Of vGPUs it must be known beforehand; whole GPUs,
+ * or none, are Slurm's to spread. */
 static int count_tasks(job_desc_msg_t *d, struct request *r) {
   const int has_tasks = d->num_tasks != NO_VAL && d->num_tasks > 1;
   const int has_nodes = d->min_nodes != NO_VAL && d->min_nodes > 0;
@@ -90,7 +91,7 @@ static int count_tasks(job_desc_msg_t *d, struct request *r) {
     r->tasks = d->ntasks_per_node;
   } else if (has_tasks && fixed && d->num_tasks % d->min_nodes == 0) {
     r->tasks = d->num_tasks / d->min_nodes;
-  } else if (has_tasks) {
+  } else if (has_tasks && r->memory_mib > 0) {
     snprintf(r->why, sizeof r->why,
              "thole: RequestBad: how many of the %" PRIu32
              " tasks share a node is not said: add --ntasks-per-node, or -N "
@@ -103,7 +104,7 @@ static int count_tasks(job_desc_msg_t *d, struct request *r) {
              most_tasks);
     return -1;
   }
-  d->ntasks_per_node = (uint16_t)r->tasks;
+  if (r->memory_mib > 0) d->ntasks_per_node = (uint16_t)r->tasks;
   return 0;
 }
 
