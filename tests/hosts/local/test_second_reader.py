@@ -12,7 +12,7 @@ pytest.importorskip("jax", reason="jax is not installed")
 pytest.importorskip("cryptography", reason="cryptography is not installed")
 DIGITS = ROOT / "samples" / "digits"
 READER = ROOT / "tests" / "peer" / "read_checkpoint.py"
-PARAMETERS = "/state/parameters"
+PARAMETERS = "state/parameters"
 
 
 def read(key, folder, *options):
