@@ -169,6 +169,42 @@ TEST_F(holding, adopt_tolerates_dead_members) {
   refused(written_plan(2).member(0, 2, "a", {"a-1"}).member(0, 1, "b", {"b-1"}));
 }
 
+TEST_F(holding, adopt_reads_first_ranks_where_the_last_of_a_role_are_dead) {
+  wish w(1, 2);
+  w.roles.push_back(w.roles[0]);
+  w.roles[1].name = THOLE_STR("second");
+  w.roles[1].members = 1;
+  w.roles[1].min_members = 1;
+  w.request.roles = list(w.roles);
+  written_plan p(1);
+  p.member(0, 0, "a", {"a-0"}).member(1, 0, "b", {"b-0"}).from_rank(2);
+  ASSERT_EQ(l.reserve(w, p, 0, 0, THOLE_RESERVE_ADOPT), "");
+  ASSERT_EQ(l.gangs(1), "");
+  EXPECT_EQ(THOLE_AT(THOLE_AT(l.held.plans, thole_plan, 0)->placements, thole_placement, 1)->first_rank, 2u);
+}
+
+TEST_F(holding, adopt_leaves_out_a_gpu_that_fell_off_the_bus) {
+  written_plan p(1);
+  wish w(1, 1);
+  w.roles[0].devices = 2;
+  p.member(0, 0, "a", {"a-0", "gone"});
+  ASSERT_EQ(l.reserve(w, p, 0, 0, THOLE_RESERVE_ADOPT), "");
+  ASSERT_EQ(l.gangs(1), "");
+  EXPECT_EQ(THOLE_AT(THOLE_AT(l.held.plans, thole_plan, 0)->placements, thole_placement, 0)->grants.count, 1u);
+  EXPECT_EQ(l.holders("a-0"), 1u);
+}
+
+TEST_F(holding, adopt_takes_the_place_of_what_was_held) {
+  written_plan both(1), one(1);
+  both.member(0, 0, "a", {"a-0"}).member(0, 1, "b", {"b-0"});
+  one.member(0, 1, "b", {"b-0"});
+  ASSERT_EQ(l.reserve(wish(1, 2), both, 0, 0, THOLE_RESERVE_ADOPT), "");
+  ASSERT_EQ(l.reserve(wish(1, 2), one, 0, 0, THOLE_RESERVE_ADOPT), "");
+  EXPECT_EQ(l.holders("a-0"), 0u);
+  EXPECT_EQ(l.holders("b-0"), 1u);
+  EXPECT_EQ(l.reserve(wish(1, 2), both), "GangExists") << "without the flag nothing is taken away";
+}
+
 TEST_F(holding, adopt_confirms_what_was_reserved) {
   const wish w(1, 2);
   ASSERT_EQ(l.plan(w), "");

@@ -222,6 +222,11 @@ class written_plan {
     plan.placements = list(placements_);
     return *this;
   }
+  // What the last member's first rank was.
+  written_plan &from_rank(uint32_t first) {
+    placements_.back().first_rank = first;
+    return *this;
+  }
   operator const thole_plan &() const { return plan; }
   thole_plan plan = sized<thole_plan>();
 

@@ -282,9 +282,11 @@ typedef struct thole_gang_api {
    * the host's own database. It is checked against the request and the present state. The same gang with the same
    * placements again, also after confirm, is THOLE_OK and changes at most the expiry of a reservation.
    * With THOLE_RESERVE_ADOPT the platform says what is running, after a restart: it is held as confirmed, whatever the
-   * present state says of room, health or cordons; request gives the roles' sizes, and the plan may hold fewer members
-   * than min, and none for indices whose members have died; their ranks are not given to others. A GPU
-   * that is then held twice has no room and the flag THOLE_GPU_OVERCOMMITTED in usage.
+   * present state says of room, health or cordons, and in the place of what the gang held before. request gives the roles'
+   * sizes; the plan may hold fewer members than min, and none for indices whose members have died. Their ranks are not
+   * given to others: a first_rank that is not 0 is read, where the dead were the last of their role. A GPU that the node
+   * does not list is left out (adopt again when it is back). A GPU that is held twice has no room and the flag
+   * THOLE_GPU_OVERCOMMITTED in usage.
    * Fails: THOLE_CONFLICT (PlanStale: something has taken a place since), THOLE_EXISTS (GangExists: other placements are
    * held; release them first), THOLE_INVALID (PlanBad: it does not satisfy the request, or names an unknown node or GPU). */
   thole_code (*reserve)(thole_core core, const thole_gang_request *request, const thole_plan *plan,

@@ -158,6 +158,7 @@ result<model::gang_plan> take_plan(const thole_plan *plan) {
     model::placement at;
     at.role = p.role;
     at.member = p.member;
+    at.first_rank = p.first_rank;
     THOLE_LET(at.node, take_text(p.node, THOLE_MAX_NAME, "placement.node"));
     THOLE_TRY(check_list(p.grants, 8, uint64_t{THOLE_MAX_GPUS} * model::most_slices, "placement.grants"));
     at.first_grant = static_cast<uint32_t>(out.grants.size());

@@ -61,11 +61,22 @@ result<holding> engine::locate(const gang_plan &plan, const wanted &what, bool a
     // The ranks of members that are dead are not given to others.
     const bool same_role = !h.members.empty() && h.members.back().role == p.role;
     h.ranks += (p.member - (same_role ? h.members.back().member + 1 : 0)) * role.ranks;
-    h.members.push_back({p.role, p.member, h.ranks, role.ranks, node, static_cast<uint32_t>(h.grants.size()), p.grants,
+    // Nor are those of members that were the last of their role: only the platform knows of them.
+    if (adopt && p.first_rank != 0) {
+      if (p.first_rank < h.ranks)
+        return fail(reason::PlanBad, "member {} of role {} has first_rank {}, and the members before it end at {}",
+                    p.member, p.role, p.first_rank, h.ranks);
+      h.ranks = p.first_rank;
+    }
+    h.members.push_back({p.role, p.member, h.ranks, role.ranks, node, static_cast<uint32_t>(h.grants.size()), 0,
                          role.want.cpu_milli, role.want.memory_mib});
     for (uint32_t i = 0; i < p.grants; ++i) {
-      THOLE_LET(const grant g, locate_grant(state_, node, plan.grants[p.first_grant + i], role, adopt));
+      const model::named_grant &named = plan.grants[p.first_grant + i];
+      // A GPU that fell off the bus cannot be given to others; what else the member has is its own all the same.
+      if (adopt && state_.find_device(node, named.uuid) == ledger::no_node) continue;
+      THOLE_LET(const grant g, locate_grant(state_, node, named, role, adopt));
       h.grants.push_back(g);
+      ++h.members.back().grants;
     }
     h.ranks += role.ranks;
   }
@@ -115,10 +126,11 @@ result<> engine::reserve(const gang_request &request, const gang_plan &plan, con
     THOLE_LET(const wanted what, compile(request));
     auto located = locate(plan, what, terms.adopt);
     if (const holding *own = live(request.gang, terms.now_ns)) {
-      if (!located || !same_places(*own, *located))
+      const bool same = located && same_places(*own, *located);
+      if (!same && !terms.adopt)
         return fail(reason::GangExists, "gang {} holds other places already: release it, or use another id",
                     to_text(request.gang));
-      return repeat(request.gang, *own, terms);
+      if (same) return repeat(request.gang, *own, terms);
     }
     if (!located) return tl::unexpected(located.error());
     if (!terms.adopt) {
