@@ -95,7 +95,7 @@ TEST_F(handles_, more_than_there_are_is_a_bound) {
     many.push_back(core);
     ASSERT_LT(many.size(), 100000u);
   }
-  EXPECT_STREQ(status.reason, "OverBound");
+  EXPECT_STREQ(status.reason, "HandlesOut");
   printf("%zu cores at once\n", many.size() + 1);
   for (const thole_core &core : many) EXPECT_EQ(root()->core->close(core, nullptr), THOLE_OK);
   thole_core again{};

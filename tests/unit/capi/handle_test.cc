@@ -72,7 +72,7 @@ TEST_F(Handle, ItsBoundIsToldAndSlotsComeBack) {
   for (int i = 0; i < 8; ++i) all.push_back(open());
   const auto more = handles_->open(std::make_unique<thing>(&alive_));
   ASSERT_FALSE(more);
-  EXPECT_EQ(more.error().why, reason::OverBound);
+  EXPECT_EQ(more.error().why, reason::HandlesOut);
   EXPECT_TRUE(handles_->close(all[3]));
   all[3] = open();
   for (const uint64_t v : all) EXPECT_TRUE(handles_->close(v));
