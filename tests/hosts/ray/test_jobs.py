@@ -24,13 +24,13 @@ def local(tmp_path_factory):
 class Running:
     """`thole-ray submit --wait` beside the test, and its controller."""
 
-    def __init__(self, small, *more):
+    def __init__(self, small, job=DIGITS):
         import ray
 
         self._small = small
         self.done = None
         begun = time.time()
-        self._thread = threading.Thread(target=self._run, args=more)
+        self._thread = threading.Thread(target=self._run, args=[job])
         self._thread.start()
 
         def controller():
@@ -43,8 +43,8 @@ class Running:
 
         self.controller = until(controller, what="the controller's start")
 
-    def _run(self, *more):
-        self.done = self._small.program("submit", DIGITS, "--wait", "--json", *more, check=False)
+    def _run(self, job):
+        self.done = self._small.program("submit", job, "--wait", "--json", check=False)
 
     def at_step(self, step):
         import ray
@@ -115,8 +115,10 @@ def test_digest_after_an_incident(small, local, incident):
     check_ledger_is_empty(small)
 
 
-def test_cancel_and_names(small):
-    running = Running(small)
+def test_cancel_and_names(small, tmp_path):
+    text = open(DIGITS, encoding="utf-8").read().replace("[python3, train.py]", "[python3, train.py, --steps, \"20000\"]")
+    (tmp_path / "job.yaml").write_text(text.replace("workdir: .", f"workdir: {ROOT}/samples/digits"))
+    running = Running(small, str(tmp_path / "job.yaml"))
     running.at_step(20)
     again = small.program("submit", DIGITS, check=False)
     assert again.returncode == 69 and "JobExists" in again.stderr

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import socket
 import threading
 import time
 import uuid
@@ -24,7 +25,6 @@ EXIT_STOPPED = 75
 _SETTLE_SECONDS = 1.0  # after the first sign of a death: the time for the news of what was first
 _ANSWER_SECONDS = 2.0
 _LOST_SECONDS = 30.0
-_NODE_SECONDS = 3.0
 _LOG_BYTES = 16 << 20
 
 
@@ -397,16 +397,25 @@ class Attempt:
         kind = "signal" if end["code"] < 0 else "exit"
         return Incident(kind, placement.first_rank, abs(end["code"]), message, cause=cause, node=node)
 
-    def _node_is_gone(self, node: str) -> bool:
-        """Workers end a moment before Ray calls their node dead: it is given that moment if all of them have ended."""
+    @staticmethod
+    def _node_is_gone(node: str) -> bool:
+        """Ray calls a node dead only after some heartbeats: its raylet is asked, and one that does not answer is waited for
+        until Ray knows too, since the next plan is made on what Ray knows."""
         import ray
 
-        here = [i for i, p in enumerate(self._gang.placements) if p.node == node]
-        until = time.monotonic() + (_NODE_SECONDS if all(self._ended.get(i, {}).get("lost") for i in here) else 0)
-        while any(n["NodeID"] == node and n["Alive"] for n in ray.nodes()):
-            if time.monotonic() >= until:
+        def known() -> Any:
+            return next((n for n in ray.nodes() if n["NodeID"] == node and n["Alive"]), None)
+
+        entry = known()
+        try:
+            if entry is not None:
+                socket.create_connection((entry["NodeManagerAddress"], entry["NodeManagerPort"]), timeout=2).close()
                 return False
-            time.sleep(0.05)
+        except OSError:
+            pass
+        until = time.monotonic() + _LOST_SECONDS
+        while known() is not None and time.monotonic() < until:
+            time.sleep(0.1)
         return True
 
     def _hung(self) -> Optional[Incident]:

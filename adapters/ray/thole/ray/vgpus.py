@@ -13,6 +13,8 @@ from .errors import GangError, refused
 from .gangs import check_versions, vgpu_fields
 from .ledger import Ledger, Placement
 
+_LOOK_SECONDS = 0.2
+_ACTOR_PATIENCE = 10.0
 _FRESH_SECONDS = 1.0  # for so long a view of the cluster is used; what this process has placed since is held in it
 
 
@@ -29,21 +31,33 @@ class Chooser:
         self._until = 0.0
         self._waiting: Dict[Tuple[str, str], int] = {}
 
-    def choose(self, job: str) -> Tuple[str, Placement, Dict[str, float], str]:
-        """(id, placement, resources, node's name) for a job of one member."""
+    def choose(self, job: str, patience: float) -> Tuple[str, Placement, Dict[str, float], str]:
+        """(id, placement, resources, node's name) for a job of one member. What stays, an actor, is worth `patience`
+        seconds of waiting for a GPU that is really free; a task goes into the queue at once."""
+        until = time.monotonic() + patience
         with self._lock:
             gang = documents.new_id()
             request = documents.Request(job, gang)
-            self._refresh()
-            assert self._ledger is not None
-            try:
-                placement = self._ledger.plan(request)[0]
-                self._ledger.reserve(request, [placement])
-            except GangError:
-                placement = self._queue(request)
+            placement = self._now(request)
+            queued = placement or self._queue(request)  # says what is too large before anything is waited for
+            while placement is None and time.monotonic() < until:
+                time.sleep(_LOOK_SECONDS)
+                placement = self._now(request)
+            placement = placement or queued
             node = next(n for n in self._nodes if n.ray_id == placement.node)
             name, cpu, memory = request.roles()[0]
             return gang, placement, capacity.bundle(placement, node, cpu, memory), node.name
+
+    def _now(self, request: documents.Request) -> Optional[Placement]:
+        self._refresh()
+        assert self._ledger is not None
+        try:
+            placement = self._ledger.plan(request)[0]
+        except GangError:
+            return None
+        self._ledger.reserve(request, [placement])
+        self._waiting.clear()  # there is room: what waited has been served
+        return placement
 
     def _refresh(self) -> None:
         if self._ledger is not None and time.monotonic() < self._until:
@@ -87,9 +101,9 @@ class Chooser:
 _chooser = Chooser()
 
 
-def _options(job: str) -> Dict[str, Any]:
+def _options(job: str, patience: float) -> Dict[str, Any]:
     """What Ray is told for one call: the GPU's own resources, its node, and a runtime_env that no other call has."""
-    gang, placement, resources, name = _chooser.choose(job)
+    gang, placement, resources, name = _chooser.choose(job, patience)
     cpu, memory = resources.pop("CPU", 0), resources.pop("memory", 0)
     plugin = {"gang": gang, "attempt": 1, "role": "vgpu", "node": name, "placement": placement.as_json()}
     out: Dict[str, Any] = {"num_cpus": cpu, "resources": resources, "runtime_env": {"thole": plugin},
@@ -119,7 +133,7 @@ class Decorated:
             once = {} if inspect.isclass(self._what) else {"max_calls": 1}
             given = {**once, **self._ray_options}
             self._remote = ray.remote(**given)(self._what) if given else ray.remote(self._what)
-        options = _options(self._job)
+        options = _options(self._job, _ACTOR_PATIENCE if inspect.isclass(self._what) else 0.0)
         more = dict(self._more)
         options["runtime_env"] = {**more.pop("runtime_env", {}), **options["runtime_env"]}
         return self._remote.options(**{**options, **more}).remote(*arguments, **named)
