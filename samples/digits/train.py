@@ -26,7 +26,7 @@ def main():
         training, held_out = digits.load()
         trainer = digits.Trainer(rank, ranks, all_reduce=not options.no_allreduce)
 
-        state, done = trainer.initial_state(), 0
+        state, done, loss = trainer.initial_state(), 0, None
         if saved := run.restore(like={"state": state, "step": done}):
             state, done = saved["state"], saved["step"]
             print(f"rank {rank}: goes on after step {done}", flush=True)
@@ -49,7 +49,8 @@ def main():
         parameters = np.asarray(state["parameters"].addressable_data(0))
         digest = hashlib.sha256(parameters.tobytes()).hexdigest()
         accuracy = digits.accuracy(parameters, held_out)
-        run.report(digest=digest, accuracy=accuracy, loss=loss)
+        # Restarted after its last step there is no loss to report.
+        run.report(digest=digest, accuracy=accuracy, **({} if loss is None else {"loss": loss}))
         if rank == 0:
             print(f"digest {digest} accuracy {accuracy:.4f}", flush=True)
 
