@@ -141,7 +141,7 @@ TEST(RoundTrip, HistoryListRetireAndTheAnchor) {
     t.anchor = folder / "anchor";
     return t;
   };
-  EXPECT_WHY(reader::open(where(), {}), CheckpointNone);
+  EXPECT_WHY(reader::open(where(), {}), StoreGone);
   for (uint64_t step : {10u, 20u, 30u, 40u}) ASSERT_OK(save_small(where(), 1, step, 0, 1));
   ASSERT_OK(save_small(where(), 1, 50, 0, 2));  // incomplete: being written
   auto at_20 = reader::open(where(), {{}, 20});
