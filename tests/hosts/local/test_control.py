@@ -69,6 +69,7 @@ def test_logs_of_one_rank_and_of_all(host):
 def test_logs_follow_to_the_end_across_attempts(host):
     process = running(host, host.fake("--steps", 120, "--pace", 0.02, "--last-words", 2), step=2)
     follow = host.start("logs", "-f", "fake")
+    assert "line 0" in follow.stdout.readline(), "it follows before the attempt ends"
     os.kill(host.raw()["processes"][1]["pid"], signal.SIGKILL)
     assert process.wait(30) == 0
     text = follow.communicate(timeout=30)[0]
