@@ -35,6 +35,17 @@ _check_layouts()
 '''
 
 
+def filled(pieces, width=120):
+    """Lines with as many of the pieces as fit: a table that is read by a machine, and looked up by people."""
+    line = "   "
+    for piece in pieces:
+        if len(line) + 1 + len(piece) > width and line.strip():
+            yield line + "\n"
+            line = "   "
+        line += " " + piece
+    yield line + "\n"
+
+
 class Binding:
     def __init__(self, model):
         self.model = model
@@ -93,7 +104,7 @@ class Binding:
         out += [f"class {name}(Structure): pass\n" for name in self.structs]
         for struct in self.in_order():
             out.append(f"\n{struct['name']}._fields_ = [\n")
-            out += [f"    ({f['name']!r}, {self.type(f['type'])}),\n" for f in struct["fields"]]
+            out += filled(f"({f['name']!r}, {self.type(f['type'])})," for f in struct["fields"])
             out.append("]\n")
         out.append("\n")
         out += [f"{f['name']} = {self.function(f['function'])}\n" for f in self.model["callbacks"]]

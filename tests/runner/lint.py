@@ -65,7 +65,8 @@ FORBIDDEN_WORDS = re.compile(r"\b(" + "|".join(["TO" "DO", "FIX" "ME", "X" "XX",
 FORBIDDEN_NAMES = re.compile(r"(^|[/_])(utils?|helpers?|managers?|misc|common)([_.]|$)")
 FORBIDDEN_PATHS = re.compile("|".join(
     [f"/{place}" for place in ("work" r"/(main|shared|\.)", "root" "/", "home" r"/(?!me/)[a-z]", "tmp" r"/w/", "tmp" "/bash_jobs")]
-    + ["pypi" r"\.org", "files" r"\.pythonhosted", "registry" r"\.npmjs", "deb" r"\.debian\.org", "proxy" r"\.golang\.org"]
+    + [r"\.".join(host) for host in (("pypi", "org"), ("files", "pythonhosted"), ("registry", "npmjs"), ("deb", "debian"),
+                                     ("proxy", "golang"))]
 ))
 
 

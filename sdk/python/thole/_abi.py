@@ -202,30 +202,23 @@ class thole_decision(Structure): pass
 class thole_recovery_api(Structure): pass
 
 thole_str._fields_ = [
-    ('data', c_void_p),
-    ('len', c_uint64),
+    ('data', c_void_p), ('len', c_uint64),
 ]
 
 thole_bytes._fields_ = [
-    ('data', c_void_p),
-    ('len', c_uint64),
+    ('data', c_void_p), ('len', c_uint64),
 ]
 
 thole_list._fields_ = [
-    ('data', c_void_p),
-    ('count', c_uint64),
-    ('stride', c_uint64),
+    ('data', c_void_p), ('count', c_uint64), ('stride', c_uint64),
 ]
 
 thole_id._fields_ = [
-    ('hi', c_uint64),
-    ('lo', c_uint64),
+    ('hi', c_uint64), ('lo', c_uint64),
 ]
 
 thole_buffer._fields_ = [
-    ('data', c_void_p),
-    ('size', c_uint64),
-    ('used', c_uint64),
+    ('data', c_void_p), ('size', c_uint64), ('used', c_uint64),
 ]
 
 thole_writer._fields_ = [
@@ -237,110 +230,59 @@ thole_reader._fields_ = [
 ]
 
 thole_key._fields_ = [
-    ('struct_size', c_uint64),
-    ('kind', c_int32),
-    ('reserved', c_uint32),
-    ('path', thole_str),
+    ('struct_size', c_uint64), ('kind', c_int32), ('reserved', c_uint32), ('path', thole_str),
     ('arguments', thole_list),
 ]
 
 thole_store._fields_ = [
-    ('struct_size', c_uint64),
-    ('folder', thole_str),
-    ('run', thole_id),
-    ('key', POINTER(thole_key)),
+    ('struct_size', c_uint64), ('folder', thole_str), ('run', thole_id), ('key', POINTER(thole_key)),
     ('anchor', thole_str),
 ]
 
 thole_item._fields_ = [
-    ('struct_size', c_uint64),
-    ('name', thole_str),
-    ('kind', c_int32),
-    ('dims', c_uint32),
-    ('dtype', thole_str),
-    ('shape', POINTER(c_uint64)),
-    ('start', POINTER(c_uint64)),
-    ('extent', POINTER(c_uint64)),
-    ('data', thole_bytes),
+    ('struct_size', c_uint64), ('name', thole_str), ('kind', c_int32), ('dims', c_uint32), ('dtype', thole_str),
+    ('shape', POINTER(c_uint64)), ('start', POINTER(c_uint64)), ('extent', POINTER(c_uint64)), ('data', thole_bytes),
 ]
 
 thole_save._fields_ = [
-    ('struct_size', c_uint64),
-    ('attempt', c_uint64),
-    ('step', c_uint64),
-    ('part', c_uint32),
-    ('parts', c_uint32),
+    ('struct_size', c_uint64), ('attempt', c_uint64), ('step', c_uint64), ('part', c_uint32), ('parts', c_uint32),
 ]
 
 thole_sealed._fields_ = [
-    ('struct_size', c_uint64),
-    ('committed', c_uint32),
-    ('missing', c_uint32),
-    ('bytes', c_uint64),
-    ('file_bytes', c_uint64),
-    ('duration_ns', c_int64),
-    ('checkpoint', thole_id),
+    ('struct_size', c_uint64), ('committed', c_uint32), ('missing', c_uint32), ('bytes', c_uint64),
+    ('file_bytes', c_uint64), ('duration_ns', c_int64), ('checkpoint', thole_id),
 ]
 
 thole_checkpoint_info._fields_ = [
-    ('struct_size', c_uint64),
-    ('checkpoint', thole_id),
-    ('state', c_int32),
-    ('parts', c_uint32),
-    ('parts_present', c_uint32),
-    ('freshness', c_int32),
-    ('attempt', c_uint64),
-    ('step', c_uint64),
-    ('sequence', c_uint64),
-    ('bytes', c_uint64),
-    ('file_bytes', c_uint64),
-    ('committed_unix_ns', c_int64),
-    ('path', thole_str),
-    ('reason', thole_str),
+    ('struct_size', c_uint64), ('checkpoint', thole_id), ('state', c_int32), ('parts', c_uint32),
+    ('parts_present', c_uint32), ('freshness', c_int32), ('attempt', c_uint64), ('step', c_uint64),
+    ('sequence', c_uint64), ('bytes', c_uint64), ('file_bytes', c_uint64), ('committed_unix_ns', c_int64),
+    ('path', thole_str), ('reason', thole_str),
 ]
 
 thole_checkpoint_list._fields_ = [
-    ('struct_size', c_uint64),
-    ('checkpoints', thole_list),
+    ('struct_size', c_uint64), ('checkpoints', thole_list),
 ]
 
 thole_checkpoint_contents._fields_ = [
-    ('struct_size', c_uint64),
-    ('info', POINTER(thole_checkpoint_info)),
-    ('items', thole_list),
+    ('struct_size', c_uint64), ('info', POINTER(thole_checkpoint_info)), ('items', thole_list),
 ]
 
 thole_verified._fields_ = [
-    ('struct_size', c_uint64),
-    ('parts', c_uint32),
-    ('reserved', c_uint32),
-    ('chunks', c_uint64),
-    ('bytes', c_uint64),
+    ('struct_size', c_uint64), ('parts', c_uint32), ('reserved', c_uint32), ('chunks', c_uint64), ('bytes', c_uint64),
 ]
 
 thole_which._fields_ = [
-    ('struct_size', c_uint64),
-    ('by', c_int32),
-    ('reserved', c_uint32),
-    ('step', c_uint64),
-    ('checkpoint', thole_id),
+    ('struct_size', c_uint64), ('by', c_int32), ('reserved', c_uint32), ('step', c_uint64), ('checkpoint', thole_id),
 ]
 
 thole_fenced._fields_ = [
-    ('struct_size', c_uint64),
-    ('checkpoint', thole_id),
-    ('step', c_uint64),
+    ('struct_size', c_uint64), ('checkpoint', thole_id), ('step', c_uint64),
 ]
 
 thole_box._fields_ = [
-    ('struct_size', c_uint64),
-    ('name', thole_str),
-    ('start', POINTER(c_uint64)),
-    ('extent', POINTER(c_uint64)),
-    ('dims', c_uint32),
-    ('reserved', c_uint32),
-    ('to', c_void_p),
-    ('size', c_uint64),
+    ('struct_size', c_uint64), ('name', thole_str), ('start', POINTER(c_uint64)), ('extent', POINTER(c_uint64)),
+    ('dims', c_uint32), ('reserved', c_uint32), ('to', c_void_p), ('size', c_uint64),
 ]
 
 thole_core._fields_ = [
@@ -364,33 +306,21 @@ thole_checkpoint_api._fields_ = [
 ]
 
 thole_host_log._fields_ = [
-    ('struct_size', c_uint64),
-    ('self', c_void_p),
-    ('level', c_int32),
-    ('reserved', c_uint32),
+    ('struct_size', c_uint64), ('self', c_void_p), ('level', c_int32), ('reserved', c_uint32),
     ('write', CFUNCTYPE(None, c_void_p, c_int32, thole_str, thole_str)),
 ]
 
 thole_core_options._fields_ = [
-    ('struct_size', c_uint64),
-    ('log', POINTER(thole_host_log)),
-    ('state', thole_str),
-    ('metrics', thole_str),
+    ('struct_size', c_uint64), ('log', POINTER(thole_host_log)), ('state', thole_str), ('metrics', thole_str),
 ]
 
 thole_plugin_info._fields_ = [
-    ('struct_size', c_uint64),
-    ('id', thole_str),
-    ('provides', thole_str),
-    ('version', thole_str),
-    ('manifest', thole_str),
-    ('reason', thole_str),
-    ('message', thole_str),
+    ('struct_size', c_uint64), ('id', thole_str), ('provides', thole_str), ('version', thole_str),
+    ('manifest', thole_str), ('reason', thole_str), ('message', thole_str),
 ]
 
 thole_plugin_list._fields_ = [
-    ('struct_size', c_uint64),
-    ('plugins', thole_list),
+    ('struct_size', c_uint64), ('plugins', thole_list),
 ]
 
 thole_core_api._fields_ = [
@@ -403,177 +333,92 @@ thole_core_api._fields_ = [
 ]
 
 thole_root._fields_ = [
-    ('struct_size', c_uint64),
-    ('abi_major', c_uint32),
-    ('abi_minor', c_uint32),
-    ('version', thole_str),
-    ('core', POINTER(thole_core_api)),
-    ('gang', POINTER(thole_gang_api)),
-    ('checkpoint', POINTER(thole_checkpoint_api)),
-    ('job', POINTER(thole_job_api)),
-    ('device', POINTER(thole_device_api)),
-    ('partition', POINTER(thole_partition_api)),
-    ('metrics', POINTER(thole_metrics_api)),
-    ('recovery', POINTER(thole_recovery_api)),
+    ('struct_size', c_uint64), ('abi_major', c_uint32), ('abi_minor', c_uint32), ('version', thole_str),
+    ('core', POINTER(thole_core_api)), ('gang', POINTER(thole_gang_api)), ('checkpoint', POINTER(thole_checkpoint_api)),
+    ('job', POINTER(thole_job_api)), ('device', POINTER(thole_device_api)), ('partition', POINTER(thole_partition_api)),
+    ('metrics', POINTER(thole_metrics_api)), ('recovery', POINTER(thole_recovery_api)),
 ]
 
 thole_mig_place._fields_ = [
-    ('start', c_uint32),
-    ('size', c_uint32),
+    ('start', c_uint32), ('size', c_uint32),
 ]
 
 thole_mig_profile._fields_ = [
-    ('struct_size', c_uint64),
-    ('name', thole_str),
-    ('memory_mib', c_uint64),
-    ('count', c_uint32),
-    ('share_milli', c_uint32),
-    ('placements', thole_list),
+    ('struct_size', c_uint64), ('name', thole_str), ('memory_mib', c_uint64), ('count', c_uint32),
+    ('share_milli', c_uint32), ('placements', thole_list),
 ]
 
 thole_gpu._fields_ = [
-    ('struct_size', c_uint64),
-    ('uuid', thole_str),
-    ('model', thole_str),
-    ('memory_mib', c_uint64),
-    ('context_mib', c_uint64),
-    ('flags', c_uint32),
-    ('max_vgpus', c_uint32),
-    ('mig', thole_list),
+    ('struct_size', c_uint64), ('uuid', thole_str), ('model', thole_str), ('memory_mib', c_uint64),
+    ('context_mib', c_uint64), ('flags', c_uint32), ('max_vgpus', c_uint32), ('mig', thole_list),
 ]
 
 thole_node._fields_ = [
-    ('struct_size', c_uint64),
-    ('name', thole_str),
-    ('domains', thole_list),
-    ('cpu_milli', c_uint64),
-    ('memory_mib', c_uint64),
-    ('flags', c_uint32),
-    ('reserved', c_uint32),
-    ('gpus', thole_list),
+    ('struct_size', c_uint64), ('name', thole_str), ('domains', thole_list), ('cpu_milli', c_uint64),
+    ('memory_mib', c_uint64), ('flags', c_uint32), ('reserved', c_uint32), ('gpus', thole_list),
 ]
 
 thole_topology._fields_ = [
-    ('struct_size', c_uint64),
-    ('level', thole_str),
-    ('mode', c_int32),
-    ('reserved', c_uint32),
+    ('struct_size', c_uint64), ('level', thole_str), ('mode', c_int32), ('reserved', c_uint32),
 ]
 
 thole_role._fields_ = [
-    ('struct_size', c_uint64),
-    ('name', thole_str),
-    ('members', c_uint32),
-    ('min_members', c_uint32),
-    ('ranks_per_member', c_uint32),
-    ('device_kind', c_int32),
-    ('devices', c_uint32),
-    ('vgpu_share_milli', c_uint32),
-    ('vgpu_memory_mib', c_uint64),
-    ('mig_profile', thole_str),
-    ('gpu_model', thole_str),
-    ('cpu_milli', c_uint64),
-    ('memory_mib', c_uint64),
-    ('topology', thole_list),
+    ('struct_size', c_uint64), ('name', thole_str), ('members', c_uint32), ('min_members', c_uint32),
+    ('ranks_per_member', c_uint32), ('device_kind', c_int32), ('devices', c_uint32), ('vgpu_share_milli', c_uint32),
+    ('vgpu_memory_mib', c_uint64), ('mig_profile', thole_str), ('gpu_model', thole_str), ('cpu_milli', c_uint64),
+    ('memory_mib', c_uint64), ('topology', thole_list),
 ]
 
 thole_gang_request._fields_ = [
-    ('struct_size', c_uint64),
-    ('gang', thole_id),
-    ('roles', thole_list),
-    ('topology', thole_list),
+    ('struct_size', c_uint64), ('gang', thole_id), ('roles', thole_list), ('topology', thole_list),
 ]
 
 thole_grant._fields_ = [
-    ('struct_size', c_uint64),
-    ('uuid', thole_str),
-    ('kind', c_int32),
-    ('share_milli', c_uint32),
-    ('memory_mib', c_uint64),
-    ('mig_profile', thole_str),
-    ('mig', thole_mig_place),
-    ('flags', c_uint32),
-    ('reserved', c_uint32),
-    ('context_mib', c_uint64),
+    ('struct_size', c_uint64), ('uuid', thole_str), ('kind', c_int32), ('share_milli', c_uint32),
+    ('memory_mib', c_uint64), ('mig_profile', thole_str), ('mig', thole_mig_place), ('flags', c_uint32),
+    ('reserved', c_uint32), ('context_mib', c_uint64),
 ]
 
 thole_placement._fields_ = [
-    ('struct_size', c_uint64),
-    ('role', c_uint32),
-    ('member', c_uint32),
-    ('first_rank', c_uint32),
-    ('ranks', c_uint32),
-    ('node', thole_str),
-    ('grants', thole_list),
+    ('struct_size', c_uint64), ('role', c_uint32), ('member', c_uint32), ('first_rank', c_uint32), ('ranks', c_uint32),
+    ('node', thole_str), ('grants', thole_list),
 ]
 
 thole_plan._fields_ = [
-    ('struct_size', c_uint64),
-    ('gang', thole_id),
-    ('state', c_int32),
-    ('ranks', c_uint32),
-    ('revision', c_uint64),
-    ('expires_ns', c_int64),
-    ('placements', thole_list),
+    ('struct_size', c_uint64), ('gang', thole_id), ('state', c_int32), ('ranks', c_uint32), ('revision', c_uint64),
+    ('expires_ns', c_int64), ('placements', thole_list),
 ]
 
 thole_plan_list._fields_ = [
-    ('struct_size', c_uint64),
-    ('plans', thole_list),
+    ('struct_size', c_uint64), ('plans', thole_list),
 ]
 
 thole_explanation._fields_ = [
-    ('struct_size', c_uint64),
-    ('fits', c_int32),
-    ('needed', c_uint32),
-    ('available', c_uint32),
-    ('role', c_uint32),
-    ('level', thole_str),
-    ('domain', thole_str),
-    ('reason', thole_str),
-    ('message', thole_str),
-    ('blockers', thole_list),
-    ('largest_hole_mib', c_uint64),
+    ('struct_size', c_uint64), ('fits', c_int32), ('needed', c_uint32), ('available', c_uint32), ('role', c_uint32),
+    ('level', thole_str), ('domain', thole_str), ('reason', thole_str), ('message', thole_str),
+    ('blockers', thole_list), ('largest_hole_mib', c_uint64),
 ]
 
 thole_blocker._fields_ = [
-    ('struct_size', c_uint64),
-    ('what', thole_str),
-    ('nodes', c_uint64),
+    ('struct_size', c_uint64), ('what', thole_str), ('nodes', c_uint64),
 ]
 
 thole_gpu_use._fields_ = [
-    ('struct_size', c_uint64),
-    ('node', thole_str),
-    ('uuid', thole_str),
-    ('model', thole_str),
-    ('flags', c_uint32),
-    ('holders', c_uint32),
-    ('memory_mib', c_uint64),
-    ('free_memory_mib', c_uint64),
-    ('free_share_milli', c_uint32),
+    ('struct_size', c_uint64), ('node', thole_str), ('uuid', thole_str), ('model', thole_str), ('flags', c_uint32),
+    ('holders', c_uint32), ('memory_mib', c_uint64), ('free_memory_mib', c_uint64), ('free_share_milli', c_uint32),
     ('reserved', c_uint32),
 ]
 
 thole_usage._fields_ = [
-    ('struct_size', c_uint64),
-    ('revision', c_uint64),
-    ('digest', c_uint64),
-    ('gpus', thole_list),
+    ('struct_size', c_uint64), ('revision', c_uint64), ('digest', c_uint64), ('gpus', thole_list),
 ]
 
 thole_gang_query._fields_ = [
-    ('struct_size', c_uint64),
-    ('now_ns', c_int64),
-    ('gang', thole_id),
-    ('node', thole_str),
+    ('struct_size', c_uint64), ('now_ns', c_int64), ('gang', thole_id), ('node', thole_str),
 ]
 
 thole_reservation._fields_ = [
-    ('struct_size', c_uint64),
-    ('now_ns', c_int64),
-    ('expires_ns', c_int64),
-    ('flags', c_uint32),
+    ('struct_size', c_uint64), ('now_ns', c_int64), ('expires_ns', c_int64), ('flags', c_uint32),
     ('reserved', c_uint32),
 ]
 
@@ -593,34 +438,23 @@ thole_gang_api._fields_ = [
 ]
 
 thole_plugin_host._fields_ = [
-    ('struct_size', c_uint64),
-    ('log', POINTER(thole_host_log)),
+    ('struct_size', c_uint64), ('log', POINTER(thole_host_log)),
 ]
 
 thole_plugin._fields_ = [
-    ('struct_size', c_uint64),
-    ('abi_major', c_uint32),
-    ('abi_minor', c_uint32),
-    ('id', thole_str),
+    ('struct_size', c_uint64), ('abi_major', c_uint32), ('abi_minor', c_uint32), ('id', thole_str),
     ('version', thole_str),
     ('start', CFUNCTYPE(c_int32, POINTER(thole_plugin_host), POINTER(c_void_p), POINTER(thole_status))),
-    ('stop', CFUNCTYPE(None, c_void_p)),
-    ('device', POINTER(thole_device_plugin)),
+    ('stop', CFUNCTYPE(None, c_void_p)), ('device', POINTER(thole_device_plugin)),
 ]
 
 thole_status._fields_ = [
-    ('struct_size', c_uint64),
-    ('code', c_int32),
-    ('flags', c_uint32),
-    ('os_errno', c_int32),
-    ('device_code', c_int32),
-    ('reason', c_char * 48),
-    ('message', c_char * 400),
+    ('struct_size', c_uint64), ('code', c_int32), ('flags', c_uint32), ('os_errno', c_int32), ('device_code', c_int32),
+    ('reason', c_char * 48), ('message', c_char * 400),
 ]
 
 thole_gpu_list._fields_ = [
-    ('struct_size', c_uint64),
-    ('gpus', thole_list),
+    ('struct_size', c_uint64), ('gpus', thole_list),
 ]
 
 thole_device_plugin._fields_ = [
@@ -634,22 +468,12 @@ thole_device_api._fields_ = [
 ]
 
 thole_note._fields_ = [
-    ('struct_size', c_uint64),
-    ('line', c_uint32),
-    ('column', c_uint32),
-    ('field', thole_str),
-    ('reason', thole_str),
-    ('message', thole_str),
-    ('error', c_uint32),
-    ('reserved', c_uint32),
+    ('struct_size', c_uint64), ('line', c_uint32), ('column', c_uint32), ('field', thole_str), ('reason', thole_str),
+    ('message', thole_str), ('error', c_uint32), ('reserved', c_uint32),
 ]
 
 thole_document._fields_ = [
-    ('struct_size', c_uint64),
-    ('kind', thole_str),
-    ('name', thole_str),
-    ('json', thole_str),
-    ('notes', thole_list),
+    ('struct_size', c_uint64), ('kind', thole_str), ('name', thole_str), ('json', thole_str), ('notes', thole_list),
 ]
 
 thole_job_api._fields_ = [
@@ -661,22 +485,12 @@ thole_job_api._fields_ = [
 ]
 
 thole_family._fields_ = [
-    ('struct_size', c_uint64),
-    ('name', thole_str),
-    ('help', thole_str),
-    ('unit', thole_str),
-    ('kind', c_int32),
-    ('max_series', c_uint32),
-    ('labels', thole_list),
-    ('bounds', POINTER(c_double)),
-    ('bound_count', c_uint64),
+    ('struct_size', c_uint64), ('name', thole_str), ('help', thole_str), ('unit', thole_str), ('kind', c_int32),
+    ('max_series', c_uint32), ('labels', thole_list), ('bounds', POINTER(c_double)), ('bound_count', c_uint64),
 ]
 
 thole_cell._fields_ = [
-    ('value', c_double),
-    ('count', c_uint64),
-    ('buckets', POINTER(c_uint64)),
-    ('bounds', POINTER(c_double)),
+    ('value', c_double), ('count', c_uint64), ('buckets', POINTER(c_uint64)), ('bounds', POINTER(c_double)),
     ('bound_count', c_uint64),
 ]
 
@@ -689,43 +503,23 @@ thole_metrics_api._fields_ = [
 ]
 
 thole_record_device._fields_ = [
-    ('struct_size', c_uint64),
-    ('uuid', thole_str),
-    ('kind', c_int32),
-    ('share_milli', c_uint32),
-    ('memory_mib', c_uint64),
-    ('mig_profile', thole_str),
-    ('mig', thole_mig_place),
-    ('backend', c_int32),
+    ('struct_size', c_uint64), ('uuid', thole_str), ('kind', c_int32), ('share_milli', c_uint32),
+    ('memory_mib', c_uint64), ('mig_profile', thole_str), ('mig', thole_mig_place), ('backend', c_int32),
     ('reserved', c_uint32),
 ]
 
 thole_record._fields_ = [
-    ('struct_size', c_uint64),
-    ('gang', thole_id),
-    ('attempt', c_uint64),
-    ('generation', c_uint64),
-    ('node', thole_str),
-    ('role', thole_str),
-    ('member', c_uint32),
-    ('reserved', c_uint32),
-    ('devices', thole_list),
+    ('struct_size', c_uint64), ('gang', thole_id), ('attempt', c_uint64), ('generation', c_uint64), ('node', thole_str),
+    ('role', thole_str), ('member', c_uint32), ('reserved', c_uint32), ('devices', thole_list),
 ]
 
 thole_assignment._fields_ = [
-    ('struct_size', c_uint64),
-    ('record', thole_str),
-    ('environment', thole_list),
-    ('backend', c_int32),
+    ('struct_size', c_uint64), ('record', thole_str), ('environment', thole_list), ('backend', c_int32),
     ('reserved', c_uint32),
 ]
 
 thole_member._fields_ = [
-    ('struct_size', c_uint64),
-    ('gang', thole_id),
-    ('attempt', c_uint64),
-    ('generation', c_uint64),
-    ('role', thole_str),
+    ('struct_size', c_uint64), ('gang', thole_id), ('attempt', c_uint64), ('generation', c_uint64), ('role', thole_str),
     ('placement', POINTER(thole_placement)),
 ]
 
@@ -736,33 +530,18 @@ thole_partition_api._fields_ = [
 ]
 
 thole_incident._fields_ = [
-    ('struct_size', c_uint64),
-    ('kind', c_int32),
-    ('rank', c_uint32),
-    ('code', c_int32),
-    ('reserved', c_uint32),
-    ('attempt', c_uint64),
-    ('step', c_uint64),
-    ('cause', thole_id),
+    ('struct_size', c_uint64), ('kind', c_int32), ('rank', c_uint32), ('code', c_int32), ('reserved', c_uint32),
+    ('attempt', c_uint64), ('step', c_uint64), ('cause', thole_id),
 ]
 
 thole_recovery_policy._fields_ = [
-    ('struct_size', c_uint64),
-    ('max_incidents', c_uint32),
-    ('max_without_progress', c_uint32),
-    ('max_same_cause', c_uint32),
-    ('reserved', c_uint32),
-    ('min_delay_ns', c_int64),
-    ('max_delay_ns', c_int64),
+    ('struct_size', c_uint64), ('max_incidents', c_uint32), ('max_without_progress', c_uint32),
+    ('max_same_cause', c_uint32), ('reserved', c_uint32), ('min_delay_ns', c_int64), ('max_delay_ns', c_int64),
 ]
 
 thole_decision._fields_ = [
-    ('struct_size', c_uint64),
-    ('action', c_int32),
-    ('without_progress', c_uint32),
-    ('delay_ns', c_int64),
-    ('reason', thole_str),
-    ('message', thole_str),
+    ('struct_size', c_uint64), ('action', c_int32), ('without_progress', c_uint32), ('delay_ns', c_int64),
+    ('reason', thole_str), ('message', thole_str),
 ]
 
 thole_recovery_api._fields_ = [
