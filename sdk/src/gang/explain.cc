@@ -111,7 +111,8 @@ class explainer {
     out_.level = "node";
     out_.why = reason::NodeTooSmall;
     std::string hint = "no node has all of that, even when nothing runs there; ask for less";
-    if (w.devices > 0) device_hint(r, w, hint);
+    if (state_.nodes() == 0) hint = "the ledger has no nodes; add them with set_nodes first";
+    else if (w.devices > 0) device_hint(r, w, hint);
     out_.message = fmt::format("a member of role {} needs {}: {}", r.name, member_text(r), hint);
     add_blockers(state_, role);
     return true;
@@ -200,12 +201,12 @@ class explainer {
     else if (level != model::cluster_level) out_.domain = tree.domain_name(level, best.domain);
     const model::role &r = request_.roles[best.short_of];
     const std::string where = level == model::cluster_level ? "the whole cluster" : fmt::format("one {}", out_.level);
-    const std::string which = out_.domain.empty() ? "it takes" : fmt::format("the best, {}, takes", out_.domain);
+    std::string which = out_.domain.empty() ? "it takes" : fmt::format("the best, {}, takes", out_.domain);
+    if (why == reason::GangLargerThanPool) which = "even with nothing else running " + which;
     out_.message = fmt::format(
-        "{} members must lie in {}{}; {} {}. A member of role {} needs {}; the most memory free for one more vGPU on "
+        "{} members must lie in {}; {} {}. A member of role {} needs {}; the most memory free for one more vGPU on "
         "one GPU is {}",
-        out_.needed, where, why == reason::GangLargerThanPool ? ", and nothing else ran" : "", which, out_.available,
-        r.name, member_text(r), mib_text(out_.largest_hole_mib));
+        out_.needed, where, which, out_.available, r.name, member_text(r), mib_text(out_.largest_hole_mib));
     add_blockers(on, best.short_of);
   }
 
