@@ -115,7 +115,7 @@ typedef struct thole_core_api {
   thole_code (*plugins)(thole_core core, thole_plugin_list *list, thole_buffer *room, thole_status *status);
 
   /* Writes a new random key (checkpoint.h) into a new file of mode 0600. [may block]
-   * Fails: THOLE_EXISTS (KeyExists: never overwrites), THOLE_DENIED, StoreFull. */
+   * Fails: THOLE_EXISTS (KeyExists: never overwrites), THOLE_DENIED, StoreFull, StoreGone. */
   thole_code (*key_new)(thole_core core, thole_str path, thole_status *status);
 } thole_core_api;
 

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 
+#include "base/repeated.h"
 #include "base/text.h"
 
 namespace thole::checkpoint {
@@ -108,9 +109,8 @@ result<> check_item(const item_head &head, const box &where, uint64_t length, st
 
 std::string encode_table(const std::vector<part_item> &items) {
   v1::PartTable table;
-  table.mutable_items()->Reserve(static_cast<int>(items.size()));
   for (const part_item &i : items) {
-    auto &to = *table.add_items();
+    auto &to = *next(table.mutable_items());
     put_head(to, i.head);
     put_box(to, i.where);
     to.set_offset(i.offset);
@@ -178,17 +178,17 @@ std::string encode_manifest(const manifest &m) {
     to.set_previous_hash(std::string(text_of(m.previous.hash)));
   }
   for (const container_identity &p : m.parts) {
-    auto &part = *to.add_parts();
+    auto &part = *next(to.mutable_parts());
     part.set_file_len(p.file_len);
     part.set_plain_len(p.plain_len);
     part.set_header_sha256(std::string(text_of(p.header_sha256)));
     part.set_root(std::string(text_of(p.root)));
   }
   for (const manifest_item &i : m.items) {
-    auto &item = *to.add_items();
+    auto &item = *next(to.mutable_items());
     put_head(item, i.head);
     for (const segment &s : i.segments) {
-      auto &seg = *item.add_segments();
+      auto &seg = *next(item.mutable_segments());
       seg.set_part(s.part);
       put_box(seg, s.where);
       seg.set_offset(s.offset);

@@ -11,6 +11,7 @@
 
 #include "base/file.h"
 #include "checkpoint/key_program.h"
+#include "checkpoint/posix_file.h"
 
 namespace thole::checkpoint {
 namespace {
@@ -127,8 +128,7 @@ result<> write_new_key(const std::string &path) {
     const int e = opened.error().os_errno;
     if (e == EEXIST || e == ELOOP)
       return fail_errno(reason::KeyExists, e, "{} is there already; keys are never overwritten", path);
-    return fail_errno(e == ENOSPC || e == EDQUOT ? reason::StoreFull : reason::StoreReadOnly, e, "cannot make {}",
-                      path);
+    return refused(e, "make", path);
   }
   auto write = [&]() -> result<> {
     THOLE_TRY(write_all(opened->get(), key_prefix.data(), key_prefix.size(), path));

@@ -2,6 +2,8 @@
 
 #include <journal.pb.h>
 
+#include "base/repeated.h"
+
 namespace thole::gang {
 
 namespace {
@@ -28,13 +30,13 @@ void put(const model::device &d, v1::JournalDevice *to) {
   to->set_flags(d.flags);
   to->set_max_vgpus(d.max_vgpus);
   for (const model::mig_profile &p : d.mig) {
-    v1::JournalProfile *out = to->add_mig();
+    v1::JournalProfile *out = next(to->mutable_mig());
     out->set_name(p.name);
     out->set_memory_mib(p.memory_mib);
     out->set_count(p.count);
     out->set_share_milli(p.share_milli);
     for (const model::mig_placement &at : p.placements) {
-      v1::JournalPlacement *place = out->add_placements();
+      v1::JournalPlacement *place = next(out->mutable_placements());
       place->set_start(at.start);
       place->set_size(at.size);
     }
@@ -43,11 +45,11 @@ void put(const model::device &d, v1::JournalDevice *to) {
 
 void put(const model::node &n, v1::JournalNode *to) {
   to->set_name(n.name);
-  for (const std::string &d : n.domains) to->add_domains(d);
+  for (const std::string &d : n.domains) *next(to->mutable_domains()) = d;
   to->set_cpu_milli(n.cpu_milli);
   to->set_memory_mib(n.memory_mib);
   to->set_flags(n.flags);
-  for (const model::device &d : n.devices) put(d, to->add_devices());
+  for (const model::device &d : n.devices) put(d, next(to->mutable_devices()));
 }
 
 void put(id128 id, const holding &h, const names &words, v1::JournalGang *to) {
@@ -56,7 +58,7 @@ void put(id128 id, const holding &h, const names &words, v1::JournalGang *to) {
   to->set_expires_ns(h.expires_ns);
   to->set_ranks(h.ranks);
   for (const held_member &m : h.members) {
-    v1::JournalMember *out = to->add_members();
+    v1::JournalMember *out = next(to->mutable_members());
     out->set_role(m.role);
     out->set_member(m.member);
     out->set_first_rank(m.first_rank);
@@ -65,7 +67,7 @@ void put(id128 id, const holding &h, const names &words, v1::JournalGang *to) {
     out->set_cpu_milli(m.cpu_milli);
     out->set_memory_mib(m.memory_mib);
     for (const model::grant &g : h.of(m)) {
-      v1::JournalGrant *grant = out->add_grants();
+      v1::JournalGrant *grant = next(out->mutable_grants());
       grant->set_device(g.device);
       grant->set_kind(static_cast<uint32_t>(g.kind));
       grant->set_share_milli(g.share_milli);
@@ -80,7 +82,7 @@ void put(id128 id, const holding &h, const names &words, v1::JournalGang *to) {
 }
 
 void put(const std::vector<std::string> &levels, bool set, v1::JournalLevels *to) {
-  for (const std::string &l : levels) to->add_names(l);
+  for (const std::string &l : levels) *next(to->mutable_names()) = l;
   to->set_set(set);
 }
 
@@ -161,12 +163,12 @@ std::string encode(const change &what, uint64_t revision, const names &words) {
   std::visit(overloaded{
                  [&](const levels_named &c) { put(c.levels, true, record.mutable_levels()); },
                  [&](const nodes_described &c) {
-                   for (const model::node &n : c.nodes) put(n, record.mutable_nodes()->add_nodes());
+                   for (const model::node &n : c.nodes) put(n, next(record.mutable_nodes()->mutable_nodes()));
                  },
                  [&](const node_removed &c) { record.set_remove_node(c.node); },
                  [&](const gang_reserved &c) {
                    put(c.gang, c.what, words, record.mutable_reserve()->mutable_gang());
-                   for (id128 id : c.dropped) put(id, record.mutable_reserve()->add_dropped());
+                   for (id128 id : c.dropped) put(id, next(record.mutable_reserve()->mutable_dropped()));
                  },
                  [&](const gang_was_confirmed &c) { put(c.gang, record.mutable_confirm()); },
                  [&](const expiry_set &c) {
@@ -185,12 +187,12 @@ std::string encode_snapshot(const ledger &state) {
   v1::JournalSnapshot *out = record.mutable_snapshot();
   put(state.levels(), state.levels_are_set(), out->mutable_levels());
   for (uint32_t n = 0; n < state.nodes(); ++n) {
-    v1::JournalNode *node = out->add_nodes();
+    v1::JournalNode *node = next(out->mutable_nodes());
     put(state.known(n).spec, node);
-    for (const model::device &d : state.known(n).kept) put(d, node->add_kept());
+    for (const model::device &d : state.known(n).kept) put(d, next(node->mutable_kept()));
     node->set_leaving(state.known(n).leaving);
   }
-  for (const auto &[id, h] : state.gangs()) put(id, h, state.words(), out->add_gangs());
+  for (const auto &[id, h] : state.gangs()) put(id, h, state.words(), next(out->mutable_gangs()));
   return record.SerializeAsString();
 }
 
