@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 #include <sys/stat.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <filesystem>
 #include <string>
@@ -57,6 +58,12 @@ class scratch {
  private:
   std::string path_;
 };
+
+// The sanitizers' builds look at one in so many of the states that release looks at; which, does not depend on the seed.
+inline std::size_t one_in() {
+  const char *text = std::getenv("THOLE_TEST_ONE_IN");
+  return text == nullptr ? 1 : std::max(1, std::atoi(text));
+}
 
 inline std::string key_file() {
   static const scratch folder;
