@@ -4,12 +4,12 @@
 #include <atomic>
 #include <chrono>
 #include <memory>
-#include <mutex>
 #include <string>
 #include <vector>
 
 #include "base/status.h"
 #include "loader/answer.h"
+#include "loader/call_lock.h"
 #include "loader/log_lines.h"
 #include "loader/manifest.h"
 
@@ -50,7 +50,7 @@ class plugin : public std::enable_shared_from_this<plugin> {
   thole_device_plugin device_table_{};  // the same
   void *self_ = nullptr;
   std::atomic<state> state_{state::running};
-  std::timed_mutex calls_;
+  call_lock calls_;
 };
 
 }  // namespace thole::loader
