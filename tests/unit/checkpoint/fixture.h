@@ -63,7 +63,7 @@ class scratch {
 // seed.
 inline std::size_t one_in() {
   const char *text = std::getenv("THOLE_TEST_ONE_IN");
-  return text == nullptr ? 1 : std::max(1, std::atoi(text));
+  return text == nullptr ? 1 : std::max(std::size_t{1}, std::size_t(std::strtoul(text, nullptr, 10)));
 }
 
 inline std::string key_file() {
