@@ -10,7 +10,7 @@ CALLERS = ("adapters", "samples", "sdk/python", "plugins")
 
 def texts_of_callers():
     return [path.read_text() for folder in CALLERS for path in sorted((ROOT / folder).rglob("*"))
-            if path.suffix in (".c", ".cc", ".h", ".py") and path.is_file() and path.name != "_abi.py"]
+            if path.suffix in (".c", ".cc", ".h", ".py") and path.is_file() and path.name not in ("_abi.py", "_layouts.py", "_constants.py")]
 
 
 def tables():

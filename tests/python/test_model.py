@@ -52,7 +52,7 @@ def test_a_wrong_layout_is_refused_at_import(tmp_path):
     assert wrong != text
     path = tmp_path / "_abi.py"
     path.write_text(wrong)
-    spec = importlib.util.spec_from_file_location("wrong_abi", path)
+    spec = importlib.util.spec_from_file_location("thole.wrong_abi", path)
     with pytest.raises(ImportError, match="thole_str.len lies at 8 here|thole_str.len"):
         spec.loader.exec_module(importlib.util.module_from_spec(spec))
 
