@@ -59,8 +59,7 @@ class scratch {
   std::string path_;
 };
 
-// The sanitizers' builds look at one in so many of the states that release looks at; which, does not depend on the
-// seed.
+// The sanitizers' builds look at one in so many of the states that release looks at.
 inline std::size_t one_in() {
   const char *text = std::getenv("THOLE_TEST_ONE_IN");
   return text == nullptr ? 1 : std::max(std::size_t{1}, std::size_t(std::strtoul(text, nullptr, 10)));
