@@ -31,10 +31,14 @@ def test_it_installs_with_pip(tmp_path):
 
 
 def test_it_is_python_3_9():
-    for path in PACKAGE.glob("**/*.py"):
-        ast.parse(path.read_text(), feature_version=(3, 9))
-        assert "generate" in path.name or "_abi" in path.name or "__init__" in path.name or (
-            "from __future__ import annotations" in path.read_text()), path
+    """It parses as 3.9, and no annotation is evaluated there: `int | None` is a TypeError before 3.10."""
+    paths = [path for path in PACKAGE.glob("**/*.py") if "generate" not in path.name]
+    for path in paths:
+        text = path.read_text()
+        tree = ast.parse(text, feature_version=(3, 9))
+        annotated = any(getattr(node, "annotation", None) or getattr(node, "returns", None) for node in ast.walk(tree))
+        assert not annotated or "from __future__ import annotations" in text, path
+    print(f"Python 3.9: {len(paths)} of {len(paths)} files")
 
 
 def test_importing_it_imports_no_framework():
