@@ -346,6 +346,7 @@ TEST(plans, name_the_reason_why_not) {
   EXPECT_EQ(answer([](thole_role &r) { r.vgpu_memory_mib = 80 * gib; }), "DeviceTooSmall") << "less its context";
   EXPECT_EQ(answer([](thole_role &r) { r.vgpu_memory_mib = 80 * gib - 500; }), "");
   EXPECT_EQ(answer([](thole_role &r) { r.gpu_model = THOLE_STR("X"); }), "NoSuchModel");
+  EXPECT_EQ(answer([](thole_role &r) { r.label = THOLE_STR("ssd"); }), "NoSuchLabel");
   EXPECT_EQ(answer([](thole_role &r) { r.cpu_milli = 8001; }), "NodeTooSmall");
   EXPECT_EQ(answer([](thole_role &r) { r.members = 60, r.vgpu_share_milli = 500; }), "GangLargerThanPool");
   EXPECT_EQ(l.plan(wish(1, 1, THOLE_KIND_MIG)), "NoMig");

@@ -35,6 +35,7 @@ extern "C" {
 #define THOLE_MAX_UUID 95u              /* bytes of a GPU's uuid                           */
 #define THOLE_MAX_PROFILES 64u          /* MIG profiles of a GPU, and places of a profile  */
 #define THOLE_MAX_VGPUS 4096u           /* vGPUs that may share a GPU                      */
+#define THOLE_MAX_LABELS 256u           /* of a node                                       */
 
 /* --- What there is. --------------------------------------------------------------------------------------------- */
 
@@ -82,6 +83,7 @@ typedef struct thole_node {
   uint32_t flags;       /* THOLE_NODE_* */
   uint32_t reserved;
   thole_list gpus;      /* of thole_gpu, in the order that breaks ties */
+  thole_list labels;    /* of thole_str, at most THOLE_MAX_LABELS: what a role can ask for, such as "ssd" */
 } thole_node;
 
 /* --- What is wanted. -------------------------------------------------------------------------------------------- */
@@ -118,6 +120,7 @@ typedef struct thole_role {
   uint64_t cpu_milli;        /* a member's */
   uint64_t memory_mib;
   thole_list topology;       /* of thole_topology: for the members of this role among themselves */
+  thole_str label;           /* only on nodes that have it; empty means any */
 } thole_role;
 
 /* The elastic members are taken after all minima are placed, role by role in the order given. */

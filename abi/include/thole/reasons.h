@@ -43,6 +43,7 @@
   X(GangNoFitInDomain, THOLE_NO_FIT, "No single domain of the required level holds the gang.", "Wait, ask for a wider level, or make it preferred.") \
   X(GangLargerThanPool, THOLE_NO_FIT, "The gang would not fit even if nothing else ran.", "Ask for fewer or smaller members.") \
   X(DeviceTooSmall, THOLE_NO_FIT, "No GPU is as large as a member asks for.", "The sentence says what would fit.") \
+  X(NoSuchLabel, THOLE_NO_FIT, "No node that could take it has that label.", "The sentence names the label.") \
   X(NoSuchModel, THOLE_NO_FIT, "No node has a GPU of that model.", "The sentence lists the models.") \
   X(NoMig, THOLE_NO_FIT, "No GPU offers that MIG profile.", "Ask for vGPUs, or enable MIG on the node.") \
   X(NodeTooSmall, THOLE_NO_FIT, "No node has the CPU, memory or number of GPUs that a member asks for.", "Ask for less.") \

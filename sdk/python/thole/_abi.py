@@ -229,7 +229,7 @@ thole_gpu._fields_ = [
 
 thole_node._fields_ = [
     ('struct_size', c_uint64), ('name', thole_str), ('domains', thole_list), ('cpu_milli', c_uint64),
-    ('memory_mib', c_uint64), ('flags', c_uint32), ('reserved', c_uint32), ('gpus', thole_list),
+    ('memory_mib', c_uint64), ('flags', c_uint32), ('reserved', c_uint32), ('gpus', thole_list), ('labels', thole_list),
 ]
 
 thole_topology._fields_ = [
@@ -240,7 +240,7 @@ thole_role._fields_ = [
     ('struct_size', c_uint64), ('name', thole_str), ('members', c_uint32), ('min_members', c_uint32),
     ('ranks_per_member', c_uint32), ('device_kind', c_int32), ('devices', c_uint32), ('vgpu_share_milli', c_uint32),
     ('vgpu_memory_mib', c_uint64), ('mig_profile', thole_str), ('gpu_model', thole_str), ('cpu_milli', c_uint64),
-    ('memory_mib', c_uint64), ('topology', thole_list),
+    ('memory_mib', c_uint64), ('topology', thole_list), ('label', thole_str),
 ]
 
 thole_gang_request._fields_ = [

@@ -1,6 +1,8 @@
 // thole/gang.h.
 #include <thole/gang.h>
 
+#include <algorithm>
+
 #include "capi/args.h"
 #include "capi/guard.h"
 #include "capi/room.h"
@@ -85,6 +87,9 @@ result<model::node> take_node(const thole_list &list, uint64_t i) {
     THOLE_LET(model::device gpu, take_gpu(given.gpus, g));
     out.devices.push_back(std::move(gpu));
   }
+  THOLE_LET(out.labels, take_names(given.labels, THOLE_MAX_LABELS, "node.labels"));
+  std::sort(out.labels.begin(), out.labels.end());
+  out.labels.erase(std::unique(out.labels.begin(), out.labels.end()), out.labels.end());
   return out;
 }
 
@@ -118,6 +123,7 @@ result<model::role> take_role(const thole_list &list, uint64_t i) {
   out.cpu_milli = given.cpu_milli;
   out.memory_mib = given.memory_mib;
   THOLE_LET(out.topology, take_topology(given.topology));
+  THOLE_LET(out.label, take_text(given.label, THOLE_MAX_NAME, "role.label"));
   return out;
 }
 

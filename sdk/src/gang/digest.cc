@@ -56,6 +56,7 @@ void mix(mixer &to, const known_node &k) {
   to.word(k.spec.cpu_milli);
   to.word(k.spec.memory_mib);
   to.word(k.spec.flags | (k.leaving ? uint64_t{1} << 32 : 0));
+  for (const std::string &l : k.spec.labels) to.text(l);
   for (const auto *list : {&k.spec.devices, &k.kept}) {
     to.word(list->size());
     for (const device &d : *list) mix(to, d);

@@ -176,6 +176,7 @@ result<wanted> engine::compile(const gang_request &request) {
     // A name that nobody has used is no_name: it is found nowhere, and nothing is remembered of it.
     if (!r.gpu_model.empty()) w.want.device.model = state_.words().find(r.gpu_model);
     if (!r.mig_profile.empty()) w.want.device.profile = state_.words().find(r.mig_profile);
+    if (!r.label.empty()) w.want.label = state_.words().find(r.label);
   }
   return out;
 }

@@ -33,6 +33,7 @@ std::string member_text(const model::role &r) {
       break;
   }
   if (!r.gpu_model.empty()) text += fmt::format(" on {}", r.gpu_model);
+  if (!r.label.empty()) text += fmt::format("{}a node with {}", text.empty() ? "" : ", ", r.label);
   if (r.cpu_milli > 0) text += fmt::format("{}{} thousandths of a core", text.empty() ? "" : ", ", r.cpu_milli);
   if (r.memory_mib > 0) text += fmt::format("{}{} of memory", text.empty() ? "" : ", ", mib_text(r.memory_mib));
   return text.empty() ? "nothing" : text;
@@ -41,6 +42,7 @@ std::string member_text(const model::role &r) {
 // What a node lacks first for one more member; the order is that of the checks.
 std::string_view lacks(const machine &m, const member_want &w) {
   if (!m.open()) return "cordoned";
+  if (!m.has(w.label)) return "label";
   if (w.devices > 0) {
     const auto some = [&](auto &&test) { return std::any_of(m.gpus.begin(), m.gpus.end(), test); };
     const bool mig = w.device.kind == device_kind::mig;
@@ -112,10 +114,22 @@ class explainer {
     out_.why = reason::NodeTooSmall;
     std::string hint = "no node has all of that, even when nothing runs there; ask for less";
     if (state_.nodes() == 0) hint = "the ledger has no nodes; add them with set_nodes first";
-    else if (w.devices > 0) device_hint(r, w, hint);
+    else if (fits_elsewhere(w)) {
+      out_.why = reason::NoSuchLabel;
+      hint = fmt::format("no node with {} has all of that; give the label to more nodes, or ask for another", r.label);
+    } else if (w.devices > 0) device_hint(r, w, hint);
     out_.message = fmt::format("a member of role {} needs {}: {}", r.name, member_text(r), hint);
     add_blockers(state_, role);
     return true;
+  }
+
+  // Whether only the label stands in the way.
+  bool fits_elsewhere(const member_want &w) const {
+    member_want any = w;
+    any.label = 0;
+    for (uint32_t n = 0; w.label != 0 && n < state_.nodes(); ++n)
+      if (capacity(state_.at(n), any) > 0) return true;
+    return false;
   }
 
   void device_hint(const model::role &r, const member_want &w, std::string &hint) {

@@ -40,6 +40,8 @@ machine ledger::compile(const known_node &known) {
   m.gpus.reserve(known.spec.devices.size() + known.kept.size());
   for (const device &d : known.spec.devices) m.gpus.push_back(compile(d, 0));
   for (const device &d : known.kept) m.gpus.push_back(compile(d, THOLE_GPU_UNHEALTHY));
+  for (const std::string &l : known.spec.labels) m.labels.push_back(names_.intern(l));
+  std::sort(m.labels.begin(), m.labels.end());
   return m;
 }
 

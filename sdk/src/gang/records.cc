@@ -52,6 +52,7 @@ void put(const model::node &n, v1::JournalNode *to) {
   to->set_memory_mib(n.memory_mib);
   to->set_flags(n.flags);
   for (const model::device &d : n.devices) put(d, next(to->mutable_devices()));
+  for (const std::string &l : n.labels) *next(to->mutable_labels()) = l;
 }
 
 void put(id128 id, const holding &h, const names &words, v1::JournalGang *to) {
@@ -108,9 +109,10 @@ model::device get(const v1::JournalDevice &from) {
 }
 
 model::node get(const v1::JournalNode &from) {
-  model::node n{from.name(), {}, from.cpu_milli(), from.memory_mib(), from.flags(), {}};
+  model::node n{from.name(), {}, from.cpu_milli(), from.memory_mib(), from.flags(), {}, {}};
   n.domains.assign(from.domains().begin(), from.domains().end());
   for (const v1::JournalDevice &d : from.devices()) n.devices.push_back(get(d));
+  n.labels.assign(from.labels().begin(), from.labels().end());
   return n;
 }
 

@@ -58,6 +58,8 @@ result<holding> engine::locate(const gang_plan &plan, const wanted &what, bool a
     const uint32_t node = same_node ? h.members.back().node : state_.find_node(p.node);
     if (node == ledger::no_node) return fail(reason::PlanBad, "there is no node {}", p.node);
     const wanted_role &role = what.roles[p.role];
+    if (!adopt && !state_.at(node).has(role.want.label))
+      return fail(reason::PlanBad, "node {} does not have the label that role {} asks for", p.node, p.role);
     // The ranks of members that are dead are not given to others.
     const bool same_role = !h.members.empty() && h.members.back().role == p.role;
     h.ranks += (p.member - (same_role ? h.members.back().member + 1 : 0)) * role.ranks;

@@ -32,6 +32,7 @@ struct role {
   uint64_t vgpu_memory_mib = 0;
   std::string_view mig_profile;
   std::string_view gpu_model;
+  std::string_view label;
   uint64_t cpu_milli = 0;
   uint64_t memory_mib = 0;
   std::vector<nearness> topology;

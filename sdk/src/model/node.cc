@@ -18,7 +18,15 @@ result<> check(const node &n, std::size_t levels) {
   if (n.devices.size() > THOLE_MAX_GPUS)
     return fail(reason::OverBound, "node {} has {} devices; {} are the most", n.name, n.devices.size(), THOLE_MAX_GPUS);
   for (const device &d : n.devices) THOLE_TRY(check(d));
+  if (n.labels.size() > THOLE_MAX_LABELS)
+    return fail(reason::OverBound, "node {} has {} labels; {} are the most", n.name, n.labels.size(), THOLE_MAX_LABELS);
+  for (const std::string &l : n.labels)
+    if (l.empty()) return fail(reason::NodeBad, "a label of node {} is empty", n.name);
   return {};
+}
+
+bool machine::has(uint32_t label) const noexcept {
+  return label == 0 || std::binary_search(labels.begin(), labels.end(), label);
 }
 
 void machine::empty() noexcept {
@@ -52,7 +60,7 @@ uint32_t members_on(const machine &m, const member_want &w, int64_t n, Room room
 }  // namespace
 
 uint32_t fits(const machine &m, const member_want &w) noexcept {
-  if (!m.open()) return 0;
+  if (!m.open() || !m.has(w.label)) return 0;
   int64_t n = THOLE_MAX_MEMBERS;
   if (w.cpu_milli > 0) n = std::min(n, std::max<int64_t>(0, m.cpu_milli - m.used_cpu) / w.cpu_milli);
   if (w.memory_mib > 0) n = std::min(n, std::max<int64_t>(0, m.memory_mib - m.used_memory) / w.memory_mib);
@@ -61,6 +69,7 @@ uint32_t fits(const machine &m, const member_want &w) noexcept {
 }
 
 uint32_t capacity(const machine &m, const member_want &w) noexcept {
+  if (!m.has(w.label)) return 0;
   int64_t n = THOLE_MAX_MEMBERS;
   if (w.cpu_milli > 0) n = std::min(n, m.cpu_milli / w.cpu_milli);
   if (w.memory_mib > 0) n = std::min(n, m.memory_mib / w.memory_mib);

@@ -17,6 +17,7 @@ struct node {
   uint64_t memory_mib = 0;
   uint32_t flags = 0;
   std::vector<device> devices;
+  std::vector<std::string> labels = {};
   friend bool operator==(const node &, const node &) = default;
 };
 
@@ -31,6 +32,7 @@ struct member_want {
   uint32_t devices = 0;
   int64_t cpu_milli = 0;
   int64_t memory_mib = 0;
+  uint32_t label = 0;  // only on nodes that have it; 0: any
   friend auto operator<=>(const member_want &, const member_want &) = default;
 };
 
@@ -48,7 +50,9 @@ struct machine {
   int64_t used_cpu = 0;
   int64_t used_memory = 0;
   std::vector<gpu> gpus;
+  std::vector<uint32_t> labels;  // sorted
 
+  bool has(uint32_t label) const noexcept;  // 0 is had by all
   bool open() const noexcept { return (flags & THOLE_NODE_CORDONED) == 0; }
   void empty() noexcept;  // nothing is held there any more
 };

@@ -3,6 +3,7 @@
 // read.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <set>
 #include <string>
@@ -142,6 +143,8 @@ class cluster {
   };
 
   bool room(box &b, const thole::model::role &r) {
+    const auto &labels = b.what->labels;
+    if (!r.label.empty() && std::find(labels.begin(), labels.end(), r.label) == labels.end()) return false;
     if (r.cpu_milli > 0 && b.cpu + static_cast<int64_t>(r.cpu_milli) > static_cast<int64_t>(b.what->cpu_milli))
       return false;
     if (r.memory_mib > 0 && b.memory + static_cast<int64_t>(r.memory_mib) > static_cast<int64_t>(b.what->memory_mib))

@@ -194,6 +194,40 @@ TEST_F(Engine, ExplainNamesTheTightestCut) {
   EXPECT_TRUE(e->explain(gang_of(3, 1), 0)->fits);
 }
 
+TEST_F(Engine, ARoleLiesOnlyOnNodesWithItsLabel) {
+  model::node labelled = node_of("c", "r2", 2);
+  labelled.labels = {"ssd", "amd64"};
+  ASSERT_TRUE(e->set_nodes({labelled}));
+  gang_request q = gang_of(1, 2);
+  q.roles[0].label = "ssd";
+  const auto p = e->plan(q, 0);
+  ASSERT_TRUE(p) << why(p);
+  for (const model::placement &at : p->placements) EXPECT_EQ(at.node, "c");
+  gang_request three = gang_of(2, 3);
+  three.roles[0].label = "ssd";
+  EXPECT_EQ(why(e->plan(three, 0)), "GangLargerThanPool");
+  q.roles[0].label = "hdd";
+  EXPECT_EQ(why(e->plan(q, 0)), "NoSuchLabel");
+  EXPECT_NE(e->explain(q, 0)->message.find("hdd"), std::string::npos);
+  ASSERT_EQ(e->explain(q, 0)->blockers.size(), 1u);
+  EXPECT_EQ(e->explain(q, 0)->blockers[0].what, "label");
+  EXPECT_EQ(e->explain(q, 0)->blockers[0].nodes, 3u);
+
+  // A plan from elsewhere that puts it on another node is refused; what runs there already is adopted.
+  auto elsewhere = *e->plan(gang_of(1, 2), 0);
+  ASSERT_EQ(elsewhere.placements[0].node, "a");
+  q.roles[0].label = "ssd";
+  EXPECT_EQ(why(e->reserve(q, elsewhere, {})), "PlanBad");
+  EXPECT_EQ(why(e->reserve(q, elsewhere, {0, 0, true})), "ok");
+
+  // The node loses its label: nothing new goes there.
+  labelled.labels = {};
+  ASSERT_TRUE(e->set_nodes({labelled}));
+  gang_request late = gang_of(3, 1);
+  late.roles[0].label = "ssd";
+  EXPECT_EQ(why(e->plan(late, 0)), "NoSuchLabel");
+}
+
 TEST_F(Engine, AVgpuPaysForItsContext) {
   gang_request q = gang_of(1, 1, device_kind::vgpu);
   q.roles[0].share_milli = 0;

@@ -104,6 +104,7 @@ enum feature {
   preferred,
   role_required,
   model_,
+  label,
   feature_count
 };
 constexpr std::array<const char *, feature_count> feature_names = {"whole GPUs",
@@ -117,7 +118,8 @@ constexpr std::array<const char *, feature_count> feature_names = {"whole GPUs",
                                                                    "topology required",
                                                                    "topology preferred",
                                                                    "role topology required",
-                                                                   "GPU model"};
+                                                                   "GPU model",
+                                                                   "node label"};
 
 // The request without the feature; false if it has none of it.
 bool without(feature f, gang_request &q) {
@@ -143,6 +145,7 @@ bool without(feature f, gang_request &q) {
     if (f == role_required) drop(r.topology, true);
     if (f == preferred) drop(r.topology, false);
     if (f == model_ && !r.gpu_model.empty()) had = true, r.gpu_model = {};
+    if (f == label && !r.label.empty()) had = true, r.label = {};
   }
   if (f == roles && q.roles.size() > 1) had = true, q.roles.resize(1);
   if (f == required) drop(q.topology, true);
@@ -178,11 +181,24 @@ void count_features(gang::engine &e, const scene &s, const brute::cluster &c, co
   }
 }
 
+// Of dice of their own: what the other tests make of these scenes is pinned.
+void give_labels(dice d, std::vector<node> &nodes) {
+  for (node &n : nodes)
+    for (const char *label : {"x", "y"})
+      if (d.chance(70)) n.labels.emplace_back(label);
+}
+
+void ask_for_labels(dice d, gang_request &q) {
+  for (model::role &r : q.roles)
+    if (d.chance(20)) r.label = d.chance(50) ? "x" : "y";
+}
+
 void one_case(uint64_t seed, tally &t) {
   dice d(seed);
   scene s;
   s.levels = static_cast<int>(d.upto(3));
   s.nodes = random_nodes(d, s.levels);
+  give_labels(dice(~seed), s.nodes);
   auto e = *gang::engine::open("", log_sink{});
   std::vector<std::string> levels;
   for (int l = 0; l < s.levels; ++l) levels.emplace_back(level_names[static_cast<std::size_t>(l)]);
@@ -200,6 +216,7 @@ void one_case(uint64_t seed, tally &t) {
   }
 
   s.request = random_request(d, s.levels, 1, false);
+  ask_for_labels(dice(~seed ^ 1), s.request);
   if (!model::check(s.request)) return t.say(seed, "the request is refused");
   const auto plan = e->plan(s.request, 0);
   const best b = by_brute_force(c, s.request, s.levels);
