@@ -121,6 +121,27 @@ def run_pytest(suite, folder, python, environment=None):
             suite.add(name, FAILED, f"exit code {done.returncode}:\n{last_lines(done.stdout + done.stderr)}")
 
 
+def run_go(suite, folder, go, environment):
+    """Runs the Go tests of a module and adds each test."""
+    name = os.path.relpath(folder, ROOT)
+    done = subprocess.run([go, "test", "-trimpath", "-count=1", "-json", "./..."], cwd=folder, env={**os.environ, **environment},
+                          stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", timeout=4 * TIME_LIMIT, check=False)
+    said, ended = {}, 0
+    for line in done.stdout.splitlines():
+        try:
+            event = json.loads(line)
+        except ValueError:
+            continue
+        test = f"{event.get('Package', '')}.{event.get('Test', '')}"
+        if "Test" in event and event["Action"] == "output":
+            said[test] = said.get(test, "") + event["Output"]
+        elif "Test" in event and event["Action"] in ("pass", "fail", "skip"):
+            ended += 1
+            suite.add(test, {"pass": PASSED, "fail": FAILED, "skip": SKIPPED}[event["Action"]], last_lines(said.get(test, "")))
+    if not ended or (done.returncode != 0 and not any(r.outcome == FAILED for r in suite.results)):
+        suite.add(f"go test {name}", FAILED, f"exit code {done.returncode}:\n{last_lines(done.stdout + done.stderr)}")
+
+
 def _add_case(suite, case):
     name = f"{case.get('classname', '')}.{case.get('name', '')}"
     for tag in ("failure", "error"):

@@ -1,6 +1,7 @@
 """What a suite answers: one result a test, and the count of them."""
 
 import dataclasses
+import glob
 import os
 import re
 import shutil
@@ -78,6 +79,8 @@ NEEDS = [
     # nvml.h is a package that sdk/setup/install brings, and every other part is built: no skip for one of them.
     ("nvml.h", lambda: True),
     ("needs slurm", _tool("slurmctld")),
+    ("needs kubernetes", lambda: os.geteuid() == 0 and bool(glob.glob(os.path.join(os.environ.get("THOLE_CACHE", ""), "kubernetes/ready-*")))),
+    ("needs library", lambda: True),
     ("needs chroot", _tool("mmdebstrap")),
     # Never met: a test of this machine's own Slurm, run with the Slurm of a chroot.
     ("needs own-slurm", lambda: False),

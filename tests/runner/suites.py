@@ -6,7 +6,7 @@ import os
 import subprocess
 
 import lint as lint_checks
-from programs import last_lines, run_gtests, run_pytest
+from programs import last_lines, run_go, run_gtests, run_pytest
 from results import FAILED, PASSED, SKIPPED
 
 ROOT = os.path.realpath(os.path.join(os.path.dirname(__file__), "..", ".."))
@@ -128,6 +128,26 @@ def ray(suite, context):
     run_pytest(suite, os.path.join(ROOT, "tests/hosts/ray"), os.path.join(programs, "python"), environment)
 
 
+def kubernetes(suite, context):
+    """The adapter's Go tests, and thole-scheduler in a real cluster whose programs are built once, outside the tree."""
+    if not context.build(suite, "release"):
+        return
+    made = subprocess.run([os.path.join(ROOT, "tests/hosts/kubernetes/build")], capture_output=True, text=True, check=False)
+    if made.returncode != 0:
+        suite.add("tests/hosts/kubernetes", SKIPPED, f"needs kubernetes: {last_lines(made.stderr, 3)}")
+        return
+    adapter = os.path.join(ROOT, "adapters/kubernetes")
+    go = subprocess.run([os.path.join(adapter, "setup/go")], capture_output=True, text=True, check=True).stdout.strip()
+    environment = {**context.environment(), "CGO_ENABLED": "1", "GOFLAGS": "-buildvcs=false -mod=readonly"}
+    for check in ([os.path.join(adapter, "core/generate.py"), "--check"], [go, "vet", "./..."]):
+        done = subprocess.run(check, cwd=adapter, env={**os.environ, **environment}, capture_output=True, text=True, check=False)
+        suite.add(" ".join(os.path.basename(word) for word in check), PASSED if done.returncode == 0 else FAILED, last_lines(done.stderr))
+    run_go(suite, adapter, go, environment)
+    programs = os.path.join(context.build_root, "kubernetes")
+    run_pytest(suite, os.path.join(ROOT, "tests/hosts/kubernetes"), context.python,
+               {**context.environment(), "THOLE_KUBERNETES_PROGRAMS": programs})
+
+
 SANITIZER_OPTIONS = {
     "ASAN_OPTIONS": "detect_leaks=1:abort_on_error=0:strict_string_checks=1:detect_stack_use_after_return=1",
     "UBSAN_OPTIONS": "print_stacktrace=1:halt_on_error=1",
@@ -222,6 +242,7 @@ ALL = {
     "local": (_python_suite("tests/hosts/local"), False, "the thole command and the local platform"),
     "slurm": (slurm, False, "the platform Slurm, on a cluster of four nodes"),
     "ray": (ray, False, "the platform Ray, on clusters of two and three nodes"),
+    "kubernetes": (kubernetes, False, "thole-scheduler in a real Kubernetes"),
     "faults": (_python_suite("tests/faults"), False, "what is killed, cut or full at every step"),
     "docs": (_python_suite("tests/docs"), False, "every command block of README and docs"),
     "asan-ubsan": (_sanitized("asan-ubsan"), False, "unit and contract under address and undefined behaviour"),

@@ -14,7 +14,7 @@ import (
 func opened(t testing.TB) *Core {
 	t.Helper()
 	if os.Getenv("THOLE_LIBRARY") == "" {
-		t.Skip("needs THOLE_LIBRARY, the path of libthole.so.0")
+		t.Skip("needs library: THOLE_LIBRARY, the path of libthole.so.0")
 	}
 	c, err := Open("", nil)
 	if err != nil {

@@ -1,0 +1,87 @@
+"""One Kubernetes for all tests of this folder, with the default scheduler and thole-scheduler side by side."""
+from __future__ import annotations
+
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
+
+import pytest
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
+from cluster import PATIENCE, Cluster, missing, processes_left  # noqa: E402
+from pods import wipe  # noqa: E402
+
+ROOT = pathlib.Path(__file__).resolve().parents[3]
+# Three profiles of one binary: ours, the one that KubeRay's operator names, and one without the plugin to compare with.
+CONFIG = """\
+apiVersion: kubescheduler.config.k8s.io/v1
+kind: KubeSchedulerConfiguration
+leaderElection: {{leaderElect: false}}
+clientConnection: {{kubeconfig: {kubeconfig}, qps: 5000, burst: 5000, contentType: application/vnd.kubernetes.protobuf}}
+podInitialBackoffSeconds: 1
+podMaxBackoffSeconds: 2
+profiles:
+- {{schedulerName: thole-scheduler, plugins: &ours {{multiPoint: {{enabled: [{{name: Thole}}]}}}}, pluginConfig: &how [{{name: Thole, args: %s}}]}}
+- {{schedulerName: scheduler-plugins-scheduler, plugins: *ours, pluginConfig: *how}}
+- {{schedulerName: thole-plain}}
+"""
+NO_GATES = "GenericWorkload=false"
+
+
+def pytest_collection_modifyitems(items):
+    reason = missing()
+    for item in items if reason else ():
+        item.add_marker(pytest.mark.skip(reason=reason))
+
+
+@pytest.fixture(scope="session")
+def programs(tmp_path_factory):
+    out = pathlib.Path(os.environ.get("THOLE_KUBERNETES_PROGRAMS") or tmp_path_factory.mktemp("programs"))
+    subprocess.run([ROOT / "adapters/kubernetes/setup/build", out], check=True)
+    return out
+
+
+def begin_scheduler(cluster, programs):
+    """thole-scheduler as it is installed: with the rights of a scheduler, and that of writing on pods."""
+    kubeconfig = cluster.kubeconfig("thole-scheduler")
+    notes = cluster.d / "notes"
+    config = CONFIG % f"{{{{notes: {notes}, gangTimeoutSeconds: 30}}}}"
+    cluster.start_scheduler("thole-scheduler", programs / "thole-scheduler", kubeconfig, config, gates=NO_GATES,
+                            environment={"THOLE_LIBRARY": os.environ["THOLE_LIBRARY"]}, options=("--authentication-skip-lookup=true", "-v=2"))
+
+
+@pytest.fixture(scope="session")
+def whole_cluster(programs):
+    folder = tempfile.mkdtemp(prefix="thole-k8s.", dir="/tmp")
+    cluster = Cluster(folder)
+    try:
+        cluster.up(gates=NO_GATES)
+        rules = [{"apiGroups": [""], "resources": ["pods"], "verbs": ["patch"]},
+                 {"apiGroups": ["scheduling.x-k8s.io"], "resources": ["podgroups"], "verbs": ["get", "list", "watch"]}]
+        cluster.api.create("clusterroles", {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole",
+                                            "metadata": {"name": "thole-scheduler"}, "rules": rules})
+        for role in ("system:kube-scheduler", "system:volume-scheduler", "thole-scheduler"):
+            cluster.api.create("clusterrolebindings", {
+                "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding", "metadata": {"name": f"thole-{role.replace(':', '-')}"},
+                "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": role},
+                "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "thole-scheduler"}]})
+        begin_scheduler(cluster, programs)
+        yield cluster
+    finally:
+        cluster.down()
+        assert not processes_left(folder)
+
+
+@pytest.fixture
+def cluster(whole_cluster, programs):
+    """The cluster, with no node and no pod in it."""
+    if not whole_cluster.pid("thole-scheduler"):
+        begin_scheduler(whole_cluster, programs)
+    yield whole_cluster
+    wipe(whole_cluster)
+    assert whole_cluster.pid("thole-scheduler"), "the scheduler has ended\n" + whole_cluster.log("thole-scheduler", 40)
+
+
+__all__ = ["PATIENCE"]

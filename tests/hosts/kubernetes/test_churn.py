@@ -1,0 +1,55 @@
+"""Many gangs that come and go on simulated nodes: at the end nothing is held by nobody, and nothing was ever held twice."""
+from __future__ import annotations
+
+import os
+import random
+import signal
+import time
+
+from conftest import begin_scheduler
+from pods import add_node, audit, bound, pod
+
+LONG = os.environ.get("THOLE_TEST_LONG") == "1"
+NODES, GANGS = (1000, 500) if LONG else (40, 60)
+
+
+def test_gangs_come_and_go(cluster, programs):
+    dice = random.Random(7)
+    for n in range(NODES):
+        add_node(cluster, f"n{n:04}", gpus=2)
+    alive: dict[str, list[str]] = {}
+    made = ended = audits = 0
+    for number in range(GANGS):
+        size = dice.choice((1, 2, 4, 8))
+        members = [f"g{number}-{i}" for i in range(size)]
+        for name in members:
+            cluster.api.create("pods", pod(name, dice.choice((2048, 4096, 8192)), gang=f"g{number}", size=size))
+        alive[f"g{number}"] = members
+        made += 1
+        if len(alive) > 12:
+            for name in alive.pop(dice.choice(sorted(alive))):
+                cluster.api.delete("pods", name)
+            ended += 1
+        if number == GANGS // 2:
+            cluster.stop("thole-scheduler", signal.SIGKILL)
+            begin_scheduler(cluster, programs)
+        if number % 10 == 0:
+            audit(cluster)
+            audits += 1
+    wanted = {name for members in alive.values() for name in members}
+    since = time.monotonic()
+    cluster.wait_for(lambda: wanted <= set(bound(cluster)), "all gangs that are left to be bound",
+                     said=lambda: f"{sorted(wanted - set(bound(cluster)))}" + cluster.log("thole-scheduler"))
+    held = audit(cluster)
+    print(f"{made} gangs, {ended} ended, the scheduler killed once, {audits + 1} audits; {len(wanted)} of {len(wanted)} members lie on "
+          f"{len(held)} of {2 * NODES} GPUs, the last after {time.monotonic() - since:.1f} s (simulated nodes)")
+    # All end; one gang then takes every GPU, which it could not if anything were held by nobody.
+    for name in wanted:
+        cluster.api.delete("pods", name)
+    every = min(2 * NODES, 400)
+    for i in range(every):
+        cluster.api.create("pods", pod(f"all-{i}", 8192, gang="all", size=every))
+    cluster.wait_for(lambda: sum(n.startswith("all-") for n in bound(cluster)) == every, "one gang to take every GPU",
+                     said=lambda: cluster.log("thole-scheduler"))
+    assert len(audit(cluster)) == every
+    print(f"one gang then took {every} of {every} GPUs")
