@@ -55,5 +55,8 @@ const (
 	DeviceReason = "thole.dev/device-reason" // annotation: why the node has none
 )
 
+// Finalizer keeps a pod that has ended until the controller has read how, and a job until its pods are gone.
+const Finalizer = "thole.dev/ended"
+
 // Stop on a TrainingJob, "true": its pods are ended with the grace period, and none are made again.
 const Stop = "thole.dev/stop"

@@ -25,6 +25,7 @@ GROUPS = {
     "namespaces": "/api/v1", "serviceaccounts": "/api/v1", "services": "/api/v1",
     "persistentvolumes": "/api/v1", "persistentvolumeclaims": "/api/v1",
     "clusterrolebindings": "/apis/rbac.authorization.k8s.io/v1", "clusterroles": "/apis/rbac.authorization.k8s.io/v1",
+    "deployments": "/apis/apps/v1",
     "customresourcedefinitions": "/apis/apiextensions.k8s.io/v1", "leases": "/apis/coordination.k8s.io/v1",
     "trainingjobs": "/apis/thole.dev/v1alpha1", "nodepools": "/apis/thole.dev/v1alpha1",
     "podgroups.scheduling.x-k8s.io": "/apis/scheduling.x-k8s.io/v1alpha1", "podgroups": "/apis/scheduling.k8s.io/v1alpha2",

@@ -118,6 +118,7 @@ class Cluster:
         self.nodes = [Node(self, number) for number in range(nodes)]
         for node in self.nodes:
             node.start(self.nodes)
+            node.load(self._pause_image())
         for node in self.nodes:
             self.wait_for(lambda: self._is_ready(node.name), f"node {node.name} to be ready", said=node.said)
         return self
@@ -270,7 +271,7 @@ class Cluster:
             f"--service-account-key-file={pki}/sa.pub", f"--service-account-signing-key-file={pki}/sa.key",
             "--service-account-issuer=https://kubernetes.default.svc", f"--service-cluster-ip-range={SERVICES}",
             "--authorization-mode=Node,RBAC", "--enable-admission-plugins=NodeRestriction", "--endpoint-reconciler-type=none",
-            "--allow-privileged=true", "--max-requests-inflight=3000", "--max-mutating-requests-inflight=1000",
+            "--allow-privileged=true", "--kubelet-preferred-address-types=InternalIP", "--max-requests-inflight=3000", "--max-mutating-requests-inflight=1000",
             "--runtime-config=scheduling.k8s.io/v1alpha2=true", f"--feature-gates={self.gates}")
         self.wait_for(self._is_served, "the API server", said=lambda: self.log("kube-apiserver"))
         self.start(
@@ -283,6 +284,15 @@ class Cluster:
             "-token-cleaner-controller,-certificatesigningrequest-signing-controller")
         self.wait_for(lambda: self.api.find("serviceaccounts", "default"), "the controller manager",
                       said=lambda: self.log("kube-controller-manager"))
+
+    def _pause_image(self) -> pathlib.Path:
+        """Of the process that holds a pod's namespaces; there is no registry to have it from."""
+        image, layer = self.d / "pause.tar", self.d / "pause-layer.tar"
+        if not image.exists():
+            subprocess.run(["tar", "-C", self.parts / "bin", "-cf", layer, "pause"], check=True)
+            subprocess.run([HERE.parents[2] / "adapters/kubernetes/setup/archive.py", "thole.local/pause:1", image, layer,
+                            "--entrypoint", "/pause", "--user", "65535:65535"], check=True)
+        return image
 
     def _start_kwok(self) -> None:
         config = self.d / "kwok.yaml"

@@ -1,0 +1,77 @@
+package controller
+
+import (
+	"context"
+	"iter"
+	"maps"
+	"reflect"
+	"slices"
+	"strings"
+
+	v1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"thole.dev/kubernetes/api"
+	"thole.dev/kubernetes/names"
+)
+
+// setCondition answers whether anything of it is new.
+func setCondition(object *api.TrainingJob, kind string, yes bool, reason, message string) bool {
+	status := metav1.ConditionFalse
+	if yes {
+		status = metav1.ConditionTrue
+	}
+	const longest = 32 << 10 // of a condition's message
+	return meta.SetStatusCondition(&object.Status.Conditions, metav1.Condition{Type: kind, Status: status, Reason: reason,
+		Message: message[:min(len(message), longest)], ObservedGeneration: object.Generation})
+}
+
+// writeStatus writes it if it has changed, and only onto the object that was read.
+func (r *Jobs) writeStatus(ctx context.Context, before, after *api.TrainingJob) error {
+	if reflect.DeepEqual(before.Status, after.Status) {
+		return nil
+	}
+	written := before.DeepCopy() // with the resource version that was read
+	written.Status = after.Status
+	return client.IgnoreNotFound(r.Status().Update(ctx, written))
+}
+
+// podsOf answers the pods that the job owns. Another job of the same name, before it, owned others.
+func (r *Jobs) podsOf(ctx context.Context, object *api.TrainingJob) ([]v1.Pod, error) {
+	var list v1.PodList
+	if err := r.List(ctx, &list, client.InNamespace(object.Namespace), client.MatchingLabels{names.Job: object.Name}); err != nil {
+		return nil, err
+	}
+	return slices.DeleteFunc(list.Items, func(p v1.Pod) bool { return !metav1.IsControlledBy(&p, object) }), nil
+}
+
+// cutReason splits the scheduler's "Reason: sentence".
+func cutReason(text string) (reason, message string, found bool) {
+	// The framework puts numbers of nodes before a plugin's word; ours begins with the reason.
+	reason, message, found = strings.Cut(text, ": ")
+	if !found || reason == "" || strings.ContainsAny(reason, " ./") {
+		return "", "", false
+	}
+	return reason, message, true
+}
+
+func nodesOf(views []view) string {
+	count := map[string]int{}
+	for _, v := range views {
+		count[v.pod.Spec.NodeName]++
+	}
+	return strings.Join(slices.Sorted(maps.Keys(count)), ", ")
+}
+
+// sorted goes through a map in the order of its keys, so that equal maps make equal pods.
+func sorted[V any](m map[string]V) iter.Seq2[string, V] {
+	return func(yield func(string, V) bool) {
+		for _, k := range slices.Sorted(maps.Keys(m)) {
+			if !yield(k, m[k]) {
+				return
+			}
+		}
+	}
+}

@@ -1,0 +1,122 @@
+"""A cluster with real nodes on which Thole is installed as its manifests have it, and jobs on it."""
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import shutil
+import subprocess
+from typing import Any, Optional
+
+from cluster import Cluster
+
+ROOT = pathlib.Path(__file__).resolve().parents[3]
+ADAPTER = ROOT / "adapters/kubernetes"
+DIGITS = ROOT / "samples/digits"
+# This cluster has no service network, so pods are told where the API server is.
+OVERLAY = """\
+apiVersion: kustomize.config.k8s.io/v1beta1
+kind: Kustomization
+resources: [deploy]
+patches:
+  - target: {{kind: Deployment}}
+    patch: |
+      - {{op: add, path: /spec/template/spec/containers/0/env/-, value: {{name: KUBERNETES_SERVICE_HOST, value: "{host}"}}}}
+      - {{op: add, path: /spec/template/spec/containers/0/env/-, value: {{name: KUBERNETES_SERVICE_PORT, value: "6443"}}}}
+"""
+STORE = """\
+apiVersion: v1
+kind: PersistentVolume
+metadata: {{name: {namespace}-checkpoints}}
+spec:
+  capacity: {{storage: 1Gi}}
+  accessModes: [ReadWriteMany]
+  storageClassName: ""
+  claimRef: {{name: checkpoints, namespace: {namespace}}}
+  hostPath: {{path: {folder}, type: Directory}}
+---
+apiVersion: v1
+kind: PersistentVolumeClaim
+metadata: {{name: checkpoints, namespace: {namespace}}}
+spec: {{accessModes: [ReadWriteMany], storageClassName: "", volumeName: {namespace}-checkpoints, resources: {{requests: {{storage: 1Gi}}}}}}
+"""
+
+
+def images(programs: pathlib.Path) -> list[pathlib.Path]:
+    """Archives of thole.local/thole and thole.local/digits."""
+    out = [programs / "thole.tar", programs / "digits.tar"]
+    subprocess.run([ADAPTER / "setup/image", "thole", programs, out[0]], check=True, stdout=subprocess.DEVNULL)
+    subprocess.run([ADAPTER / "setup/image", "digits", out[1]], check=True, stdout=subprocess.DEVNULL)
+    return out
+
+
+def install(cluster: Cluster, archives: list[pathlib.Path]) -> None:
+    """What docs/guide/kubernetes.md says, on every real node."""
+    for node in cluster.nodes:
+        for archive in archives:
+            node.load(archive)
+    overlay = cluster.d / "overlay"
+    shutil.copytree(ADAPTER / "deploy", overlay / "deploy")
+    (overlay / "kustomization.yaml").write_text(OVERLAY.format(host=cluster.address))
+    # A resource is known to kubectl only once its definition is served: twice, as with every set of definitions and objects.
+    cluster.kubectl("apply", "--server-side", "-f", ADAPTER / "deploy/crds.yaml")
+    text = cluster.kubectl("kustomize", overlay).stdout
+    cluster.kubectl("apply", "--server-side", "-f", "-", given=text)
+    cluster.wait_for(lambda: all(is_available(cluster, name) for name in ("thole-scheduler", "thole-controller")), "Thole to be available",
+                     said=lambda: describe(cluster, "thole-system"))
+    cluster.kubectl("apply", "-f", DIGITS / "pool.yaml")
+    for node in cluster.nodes:
+        cluster.kubectl("label", "node", node.name, "thole.dev/pool=desk")
+    cluster.wait_for(lambda: all(capacity(cluster, node.name) for node in cluster.nodes), "the nodes to have vGPUs")
+
+
+def is_available(cluster: Cluster, name: str) -> bool:
+    found = cluster.api.find("deployments", name, "thole-system") or {}
+    return found.get("status", {}).get("availableReplicas", 0) > 0
+
+
+def capacity(cluster: Cluster, node: str) -> int:
+    return int(cluster.api.get("nodes", node)["status"]["capacity"].get("thole.dev/vgpu-memory-mib", 0))
+
+
+def describe(cluster: Cluster, namespace: str) -> str:
+    return cluster.kubectl("describe", "pods", "-n", namespace, check=False).stdout[-6000:]
+
+
+def make_store(cluster: Cluster, namespace: str, command: str) -> pathlib.Path:
+    """A folder for checkpoints as a volume, and a key as a Secret, in a namespace of its own; answers the key's file."""
+    folder = cluster.d / f"store-{namespace}"
+    folder.mkdir()
+    os.chown(folder, 1000, 1000)
+    if not cluster.api.find("namespaces", namespace):
+        cluster.kubectl("create", "namespace", namespace)
+        cluster.kubectl("label", "namespace", namespace, "pod-security.kubernetes.io/enforce=restricted")
+    cluster.kubectl("apply", "-f", "-", given=STORE.format(namespace=namespace, folder=folder))
+    key = cluster.d / f"{namespace}.key"
+    subprocess.run([command, "key", "new", "--file", key], check=True, stdout=subprocess.DEVNULL)
+    cluster.kubectl("create", "secret", "generic", "digits", "-n", namespace, f"--from-file=key={key}")
+    return key
+
+
+def job(cluster: Cluster, namespace: str, name: str = "digits") -> dict[str, Any]:
+    return cluster.api.get("trainingjobs", name, namespace)
+
+
+def status(cluster: Cluster, namespace: str, name: str = "digits") -> dict[str, Any]:
+    found: dict[str, Any] = job(cluster, namespace, name).get("status", {})
+    return found
+
+
+def wait_for_phase(cluster: Cluster, namespace: str, *phases: str, name: str = "digits", seconds: float = 240) -> dict[str, Any]:
+    def seen() -> Optional[dict[str, Any]]:
+        now = status(cluster, namespace, name)
+        assert now.get("phase") not in {"Failed", "Refused", "Stopped", "Complete"} - set(phases), json.dumps(now, indent=1)
+        return now if now.get("phase") in phases else None
+
+    return cluster.wait_for(seen, f"{name} to be {' or '.join(phases)}", seconds=seconds,
+                            said=lambda: json.dumps(status(cluster, namespace, name), indent=1) + describe(cluster, namespace))
+
+
+def members(cluster: Cluster, namespace: str, attempt: int, name: str = "digits") -> list[dict[str, Any]]:
+    return sorted(cluster.api.list("pods", namespace, labelSelector=f"thole.dev/job={name},thole.dev/attempt={attempt}"),
+                  key=lambda p: int(p["metadata"]["labels"]["thole.dev/member"]))
