@@ -50,11 +50,13 @@ std::optional<int> go_elsewhere(int argc, char **argv) {
   if (is_name)
     for (const std::string &place : places(platform)) ::execvp(place.c_str(), words.data());
   const bool missing = !is_name || errno == ENOENT;
-  print_problem(make_problem(missing ? reason::CommandNotFound : reason::CommandNotExecutable,
-                             "--on " + platform + ": the program thole-" + platform +
-                                 (missing ? " is not installed here: local and slurm are the platforms of this version"
-                                          : std::string(" cannot be run: ") + std::strerror(errno))),
-                false);
+  print_problem(
+      make_problem(
+          missing ? reason::CommandNotFound : reason::CommandNotExecutable,
+          "--on " + platform + ": the program thole-" + platform +
+              (missing ? " is not installed here: local, slurm, kubernetes and ray are the platforms of this version"
+                       : std::string(" cannot be run: ") + std::strerror(errno))),
+      false);
   return exit_usage;
 }
 

@@ -78,7 +78,7 @@ int run(int argc, char **argv) {
   common_options common;
   app.set_version_flag("--version", version_text());
   app.add_option("--state", common.state, "Folder of the state [$XDG_STATE_HOME/thole or ~/.local/state/thole]");
-  app.add_option("--on", common.platform, "Platform: local or slurm [local]");
+  app.add_option("--on", common.platform, "Platform: local, slurm, kubernetes or ray [local]");
   app.add_flag("--json", common.as_json, "Answer as JSON on standard output");
   app.add_flag("-q,--quiet", common.quiet, "Warnings and errors only; no output of the ranks");
   app.add_flag("-v,--verbose", common.verbose, "Say more");
