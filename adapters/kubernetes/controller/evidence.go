@@ -71,7 +71,7 @@ func trouble(views []view) *api.Ending {
 	for _, v := range views {
 		switch {
 		case v.lost:
-			return &api.Ending{Kind: kindNode, Member: v.pod.Name, Message: fmt.Sprintf("node %s of %s is gone or does not answer", v.pod.Spec.NodeName, v.pod.Name)}
+			return &api.Ending{Kind: kindNode, Member: v.pod.Name, Message: lostMessage(v.pod)}
 		case v.failed:
 			return &api.Ending{} // who is to blame is found when all have ended
 		case v.pod.DeletionTimestamp != nil:
@@ -79,6 +79,10 @@ func trouble(views []view) *api.Ending {
 		}
 	}
 	return nil
+}
+
+func lostMessage(pod *v1.Pod) string {
+	return fmt.Sprintf("node %s of %s is gone or does not answer", pod.Spec.NodeName, pod.Name)
 }
 
 // blame finds the incident of an attempt whose pods have all ended.
@@ -106,11 +110,11 @@ func blame(ending *api.Ending, views []view) api.Incident {
 // quietMs is so long that no rank that lives is quiet: it says that it lives every 500 ms.
 const quietMs = 3000
 
-// compare puts the pod that is more likely the cause first: by the second in which it ended; then one that could not say
+// compare puts the pod that is more likely the cause first: one that hung or whose node is lost; by the second in which it ended; then one that could not say
 // anything before one that could, because a peer that only lost it can; then by the time that was noted.
 func compare(a, b view) int {
 	quiet := func(v view) int {
-		if v.facts.QuietMs > quietMs {
+		if v.lost || v.facts.QuietMs > quietMs {
 			return 0
 		}
 		return 1
@@ -146,6 +150,8 @@ func incidentOf(v view) api.Incident {
 		code = int(v.closed.ExitCode)
 	}
 	switch {
+	case v.lost:
+		out.Kind, out.Message = kindNode, lostMessage(v.pod)
 	case f.Hang != "" || f.QuietMs > quietMs:
 		out.Kind, out.Message = kindHang, cmp.Or(f.Hang, fmt.Sprintf("no sign of life for %.1f s when it was ended", float64(f.QuietMs)/1000))
 	case f.NotBegun != "":

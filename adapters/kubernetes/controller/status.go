@@ -5,6 +5,7 @@ import (
 	"iter"
 	"maps"
 	"reflect"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -47,14 +48,17 @@ func (r *Jobs) podsOf(ctx context.Context, object *api.TrainingJob) ([]v1.Pod, e
 	return slices.DeleteFunc(list.Items, func(p v1.Pod) bool { return !metav1.IsControlledBy(&p, object) }), nil
 }
 
+// counted is what the framework puts before a plugin's words.
+var counted = regexp.MustCompile(`^\d+/\d+ nodes are available: `)
+
 // cutReason splits the scheduler's "Reason: sentence".
 func cutReason(text string) (reason, message string, found bool) {
-	// The framework puts numbers of nodes before a plugin's word; ours begins with the reason.
+	text = counted.ReplaceAllString(text, "")
 	reason, message, found = strings.Cut(text, ": ")
 	if !found || reason == "" || strings.ContainsAny(reason, " ./") {
 		return "", "", false
 	}
-	return reason, message, true
+	return reason, strings.TrimSuffix(message, "."), true
 }
 
 func nodesOf(views []view) string {

@@ -150,7 +150,7 @@ func (p *Plugin) PostFilter(_ context.Context, _ fwk.CycleState, pod *v1.Pod, _ 
 		return nil, fwk.NewStatus(fwk.Unschedulable)
 	}
 	reject(p.handle, p.book.refusedThere(pod))
-	return nil, fwk.NewStatus(fwk.UnschedulableAndUnresolvable, "nothing is preempted for a member of a gang")
+	return nil, fwk.NewStatus(fwk.UnschedulableAndUnresolvable)
 }
 
 // Score is the same for all nodes: there is one.
