@@ -132,10 +132,11 @@ def kubernetes(suite, context):
     """The adapter's Go tests, and thole-scheduler in a real cluster whose programs are built once, outside the tree."""
     if not context.build(suite, "release"):
         return
-    made = subprocess.run([os.path.join(ROOT, "tests/hosts/kubernetes/build")], capture_output=True, text=True, check=False)
-    if made.returncode != 0:
-        suite.add("tests/hosts/kubernetes", SKIPPED, f"needs kubernetes: {last_lines(made.stderr, 3)}")
-        return
+    for command in (["sdk/setup/install", "kubernetes"], ["tests/hosts/kubernetes/build"]):
+        made = subprocess.run([os.path.join(ROOT, command[0]), *command[1:]], capture_output=True, text=True, check=False)
+        if made.returncode != 0:
+            suite.add("tests/hosts/kubernetes", SKIPPED, f"needs kubernetes: {last_lines(made.stderr, 3)}")
+            return
     adapter = os.path.join(ROOT, "adapters/kubernetes")
     go = subprocess.run([os.path.join(adapter, "setup/go")], capture_output=True, text=True, check=True).stdout.strip()
     environment = {**context.environment(), "CGO_ENABLED": "1", "GOFLAGS": "-buildvcs=false -mod=readonly"}
@@ -144,6 +145,10 @@ def kubernetes(suite, context):
         suite.add(" ".join(os.path.basename(word) for word in check), PASSED if done.returncode == 0 else FAILED, last_lines(done.stderr))
     run_go(suite, adapter, go, environment)
     programs = os.path.join(context.build_root, "kubernetes")
+    made = subprocess.run([go, "run", "./api/generate"], cwd=adapter, env={**os.environ, **environment}, capture_output=True, text=True, check=False)
+    with open(os.path.join(adapter, "deploy/crds.yaml"), encoding="utf-8") as file:
+        same = made.returncode == 0 and made.stdout == file.read()
+    suite.add("crds.yaml is what api/generate makes", PASSED if same else FAILED, last_lines(made.stderr) or "go run ./api/generate >deploy/crds.yaml")
     run_pytest(suite, os.path.join(ROOT, "tests/hosts/kubernetes"), context.python,
                {**context.environment(), "THOLE_KUBERNETES_PROGRAMS": programs})
 

@@ -120,7 +120,7 @@ class Cluster:
             node.start(self.nodes)
             node.load(self._pause_image())
         for node in self.nodes:
-            self.wait_for(lambda: self._is_ready(node.name), f"node {node.name} to be ready", said=node.said)
+            self.wait_for(lambda: self.is_ready(node.name), f"node {node.name} to be ready", said=node.said)
         return self
 
     def down(self) -> None:
@@ -308,7 +308,7 @@ class Cluster:
         except Exception:  # not yet: refused, reset, or an answer that lists what is not ready
             return False
 
-    def _is_ready(self, name: str) -> bool:
+    def is_ready(self, name: str) -> bool:
         node = self.api.find("nodes", name)
         conditions = (node or {}).get("status", {}).get("conditions", [])
         taints = (node or {}).get("spec", {}).get("taints", [])

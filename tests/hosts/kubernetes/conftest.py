@@ -1,6 +1,7 @@
 """One Kubernetes for all tests of this folder, with the default scheduler and thole-scheduler side by side."""
 from __future__ import annotations
 
+import json
 import os
 import pathlib
 import subprocess
@@ -10,6 +11,7 @@ import tempfile
 import pytest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
+import installed as installation  # noqa: E402
 from cluster import PATIENCE, Cluster, missing, processes_left  # noqa: E402
 from pods import wipe  # noqa: E402
 
@@ -72,6 +74,31 @@ def whole_cluster(programs):
     finally:
         cluster.down()
         assert not processes_left(folder)
+
+
+@pytest.fixture(scope="session")
+def installed(programs):
+    """Another cluster, of two real nodes, with Thole in it as its manifests have it."""
+    folder = tempfile.mkdtemp(prefix="thole-k8s.", dir="/tmp")
+    cluster = Cluster(folder)
+    try:
+        cluster.up(nodes=2, gates=NO_GATES)
+        installation.install(cluster, installation.images(programs))
+        yield cluster
+    finally:
+        cluster.down()
+        assert not processes_left(folder)
+
+
+@pytest.fixture(scope="session")
+def local_digest(tmp_path_factory):
+    """What the local platform makes of the same job file."""
+    state = tmp_path_factory.mktemp("local")
+    done = subprocess.run([os.environ["THOLE_COMMAND"], "--state", state, "--json", "run", installation.DIGITS / "job.yaml", "--pool", installation.DIGITS / "pool.yaml"],
+                          capture_output=True, text=True, check=False, timeout=300,
+                          env={**os.environ, "PATH": f"{pathlib.Path(sys.executable).parent}:{os.environ['PATH']}"})
+    assert done.returncode == 0, done.stderr[-3000:]
+    return json.loads(done.stdout)["result"]["digest"]
 
 
 @pytest.fixture

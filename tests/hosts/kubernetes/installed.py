@@ -4,7 +4,6 @@ from __future__ import annotations
 import json
 import os
 import pathlib
-import shutil
 import subprocess
 from typing import Any, Optional
 
@@ -13,17 +12,6 @@ from cluster import Cluster
 ROOT = pathlib.Path(__file__).resolve().parents[3]
 ADAPTER = ROOT / "adapters/kubernetes"
 DIGITS = ROOT / "samples/digits"
-# This cluster has no service network, so pods are told where the API server is.
-OVERLAY = """\
-apiVersion: kustomize.config.k8s.io/v1beta1
-kind: Kustomization
-resources: [deploy]
-patches:
-  - target: {{kind: Deployment}}
-    patch: |
-      - {{op: add, path: /spec/template/spec/containers/0/env/-, value: {{name: KUBERNETES_SERVICE_HOST, value: "{host}"}}}}
-      - {{op: add, path: /spec/template/spec/containers/0/env/-, value: {{name: KUBERNETES_SERVICE_PORT, value: "6443"}}}}
-"""
 STORE = """\
 apiVersion: v1
 kind: PersistentVolume
@@ -55,13 +43,7 @@ def install(cluster: Cluster, archives: list[pathlib.Path]) -> None:
     for node in cluster.nodes:
         for archive in archives:
             node.load(archive)
-    overlay = cluster.d / "overlay"
-    shutil.copytree(ADAPTER / "deploy", overlay / "deploy")
-    (overlay / "kustomization.yaml").write_text(OVERLAY.format(host=cluster.address))
-    # A resource is known to kubectl only once its definition is served: twice, as with every set of definitions and objects.
-    cluster.kubectl("apply", "--server-side", "-f", ADAPTER / "deploy/crds.yaml")
-    text = cluster.kubectl("kustomize", overlay).stdout
-    cluster.kubectl("apply", "--server-side", "-f", "-", given=text)
+    cluster.kubectl("apply", "-k", ADAPTER / "deploy")
     cluster.wait_for(lambda: all(is_available(cluster, name) for name in ("thole-scheduler", "thole-controller")), "Thole to be available",
                      said=lambda: describe(cluster, "thole-system"))
     cluster.kubectl("apply", "-f", DIGITS / "pool.yaml")
@@ -120,3 +102,49 @@ def wait_for_phase(cluster: Cluster, namespace: str, *phases: str, name: str = "
 def members(cluster: Cluster, namespace: str, attempt: int, name: str = "digits") -> list[dict[str, Any]]:
     return sorted(cluster.api.list("pods", namespace, labelSelector=f"thole.dev/job={name},thole.dev/attempt={attempt}"),
                   key=lambda p: int(p["metadata"]["labels"]["thole.dev/member"]))
+
+
+def processes(word: str, **variables: str) -> list[int]:
+    """Pids, as seen from outside, whose command line has the word and whose environment has the variables."""
+    found = []
+    for entry in pathlib.Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                if word.encode() not in (entry / "cmdline").read_bytes():
+                    continue
+                environment = (entry / "environ").read_bytes().split(b"\0")
+            except OSError:
+                continue
+            if all(f"{name}={value}".encode() in environment for name, value in variables.items()):
+                found.append(int(entry.name))
+    return found
+
+
+def rank_pid(cluster: Cluster, namespace: str, rank: int) -> int:
+    """Of the training process itself, in its container."""
+    run = job(cluster, namespace)["metadata"]["uid"]
+
+    def seen() -> Optional[int]:
+        found = [p for p in processes("train.py", THOLE_RUN=run, RANK=str(rank))
+                 if not pathlib.Path(f"/proc/{p}/cmdline").read_bytes().startswith(b"/thole/bin/")]
+        return found[0] if found else None
+
+    pid: int = cluster.wait_for(seen, f"rank {rank} to run")
+    return pid
+
+
+def wait_for_checkpoint(cluster: Cluster, namespace: str, step: int) -> int:
+    """Until the store has a checkpoint of that step or a newer one."""
+    store = cluster.d / f"store-{namespace}"
+
+    def seen() -> Optional[int]:
+        steps = [int(p.name.split("-")[1]) for p in store.glob("*/*/step-*")]
+        return max(steps) if steps and max(steps) >= step else None
+
+    found: int = cluster.wait_for(seen, f"a checkpoint of step {step}", seconds=180, said=lambda: describe(cluster, namespace))
+    return found
+
+
+def inside(pid: int, path: str) -> pathlib.Path:
+    """A file as a process sees it in its container."""
+    return pathlib.Path("/proc", str(pid), "root", path)

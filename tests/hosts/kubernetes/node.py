@@ -36,6 +36,9 @@ set +e
 daemon() {{ # a daemon that is killed comes back, unless its folder has a file that says it must not
   while :; do [ -e {d}/$1.stopped ] || "${{@:2}}" >> {d}/$1.log 2>&1; sleep 0.5; done
 }}
+# The one service that pods need is the API server's.
+ip addr add 10.96.0.1/32 dev lo
+daemon forward {here}/forward 10.96.0.1:443 {gateway}:6443 &
 daemon containerd {node}/usr/bin/containerd -c {d}/containerd.toml &
 until [ -S {d}/containerd.sock ]; do sleep 0.05; done
 daemon kubelet {bin}/kubelet --config={d}/kubelet.yaml --kubeconfig={d}/kubeconfig --hostname-override={name} --node-ip={address} \\
@@ -115,9 +118,11 @@ class Node:
         d, root = self.d, self.cluster.parts
         for name in ("var", "var-work", "cni", "ipam", "pods", "pki", "kubelet", "volume-plugins"):
             (d / name).mkdir(parents=True, exist_ok=True)
+        (d / "ready").unlink(missing_ok=True)
         self._make_cgroups()
         routes = "\n".join(f"ip route add {other.pods} via {other.address}" for other in others if other is not self)
         words = {"d": d, "name": self.name, "address": self.address, "gateway": self.cluster.address, "routes": routes,
+                 "here": pathlib.Path(__file__).resolve().parent,
                  "node": root / "node", "bin": root / "bin", "labels": labels, "root": d / "containerd", "pods": self.pods,
                  "authority": self.cluster.d / "pki/ca.crt", "cgroups": self._mounts_of_cgroups()}
         (d / "containerd.toml").write_text(CONTAINERD.format(**words))
@@ -140,7 +145,7 @@ class Node:
         for argv in (["link", "add", self.link, "type", "veth", "peer", "name", peer], ["link", "set", self.link, "master", self.cluster.bridge, "up"],
                      ["link", "set", peer, "netns", init, "name", "eth0"]):
             subprocess.run(["ip", *argv], check=True)
-        subprocess.run(["ip", "route", "add", self.pods, "via", self.address], check=True)
+        subprocess.run(["ip", "route", "replace", self.pods, "via", self.address], check=True)
         self.cluster.wait_for((d / "ready").exists, f"{self.name} to be set up", said=self.said)
 
     @staticmethod

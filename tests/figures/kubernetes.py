@@ -1,0 +1,169 @@
+#!/usr/bin/env python3
+"""What thole-scheduler costs and gives on a cluster of simulated nodes (kwok): pods bound a second, beside the same binary without
+the plugin and, for gangs, beside the in-tree gang scheduling of kube-scheduler; how long a gang waits; memory.
+
+Pods are made while the scheduler stands still, because to make them costs more than to place them; what is timed is from its
+continuation until its own metrics say that all are bound. Rounds alternate and the median of the pairs counts. THOLE_NODES says how many
+nodes (1000), THOLE_PODS how many pods in a round (512), THOLE_ROUNDS how many rounds (5).
+"""
+from __future__ import annotations
+
+import concurrent.futures
+import json
+import os
+import pathlib
+import re
+import signal
+import ssl
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "tests/hosts/kubernetes"))
+from client import wait_for  # noqa: E402
+from cluster import SCHEDULER, Cluster, missing  # noqa: E402
+from conftest import CONFIG, NO_GATES  # noqa: E402
+from pods import add_node, audit, pod  # noqa: E402
+
+NODES, PODS, ROUNDS = (int(os.environ.get(f"THOLE_{name}", default)) for name, default in (("NODES", 1000), ("PODS", 512), ("ROUNDS", 5)))
+OPTIONS = ("--authentication-skip-lookup=true", "--authorization-always-allow-paths=/healthz,/readyz,/livez,/metrics")
+OURS, PLAIN, INTREE = "thole-scheduler", "thole-plain", "default-scheduler"
+PORTS = {OURS: 10260, PLAIN: 10260, INTREE: 10259}
+
+
+def say(**line):
+    print(json.dumps(line), flush=True)
+
+
+def many(what, things):
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        list(pool.map(what, things))
+
+
+def begin(cluster, programs):
+    config = CONFIG % "{{gangTimeoutSeconds: 60}}"
+    cluster.start_scheduler(OURS, programs / OURS, cluster.kubeconfig("bench", "system:masters"), config, gates=NO_GATES, options=OPTIONS,
+                            environment={"THOLE_LIBRARY": os.environ["THOLE_LIBRARY"]})
+    cluster.start_scheduler("kube-scheduler", cluster.parts / "bin/kube-scheduler", cluster.kubeconfig("bench", "system:masters"), SCHEDULER,
+                            port=10259, options=OPTIONS)
+
+
+def bound_so_far(cluster, scheduler):
+    """What the scheduler's metrics say: pods of this profile that were bound."""
+    tls = ssl._create_unverified_context()  # its certificate is its own
+    try:
+        with urllib.request.urlopen(f"https://{cluster.address}:{PORTS[scheduler]}/metrics", context=tls, timeout=10) as answer:
+            text = answer.read().decode()
+    except OSError:
+        return 0
+    found = re.search(rf'^scheduler_schedule_attempts_total{{profile="{scheduler}",result="scheduled"}} (\S+)', text, re.M)
+    return int(float(found.group(1))) if found else 0
+
+
+def members(scheduler, round_, size):
+    """Pods of a round, in gangs of `size`; the in-tree way of a gang is a PodGroup."""
+    out = []
+    for n in range(PODS):
+        gang = f"g{round_}-{n // size}" if size > 1 else ""
+        one = pod(f"p{round_}-{n}", 1024, scheduler=scheduler, gang=gang if scheduler == OURS else "", size=size if scheduler == OURS and gang else 0)
+        if gang and scheduler == INTREE:
+            one["spec"]["schedulingGroup"] = {"podGroupName": gang}
+        out.append(one)
+    return out
+
+
+def time_round(cluster, scheduler, round_, size):
+    """Pods a second from the scheduler's continuation until all are bound."""
+    process = cluster.pid("kube-scheduler" if scheduler == INTREE else OURS)
+    before = bound_so_far(cluster, scheduler)
+    os.kill(process, signal.SIGSTOP)
+    groups = []
+    try:
+        if scheduler == INTREE and size > 1:
+            groups = [f"g{round_}-{n}" for n in range(PODS // size)]
+            many(lambda g: cluster.api.create("podgroups", {"apiVersion": "scheduling.k8s.io/v1alpha2", "kind": "PodGroup", "metadata": {
+                "name": g, "namespace": "default"}, "spec": {"schedulingPolicy": {"gang": {"minCount": size}}}}), groups)
+        many(lambda p: cluster.api.create("pods", p), members(scheduler, round_, size))
+        os.kill(cluster.pid("kwok"), signal.SIGSTOP)  # what it does with bound pods would be measured as well
+    finally:
+        begun = time.monotonic()
+        os.kill(process, signal.SIGCONT)
+    try:
+        wait_for(lambda: bound_so_far(cluster, scheduler) - before >= PODS, f"{PODS} pods to be bound by {scheduler}", 240,
+                 said=lambda: f"{bound_so_far(cluster, scheduler) - before} are bound", every=0.02)
+        seconds = time.monotonic() - begun
+    finally:
+        os.kill(cluster.pid("kwok"), signal.SIGCONT)
+    if scheduler == OURS:
+        audit(cluster)
+    cluster.api.delete_all("pods")
+    cluster.wait_for(lambda: not cluster.api.list("pods", limit="1"), "the pods to be gone")
+    for g in groups:
+        cluster.api.delete("podgroups", g)
+    return PODS / seconds
+
+
+def compare(cluster, figure, size, peer, goal):
+    rates = {OURS: [], peer: []}
+    for round_ in range(ROUNDS + 1):  # the first is not counted
+        for scheduler in (OURS, peer) if round_ % 2 else (peer, OURS):
+            rates[scheduler].append(time_round(cluster, scheduler, f"{size}-{round_}", size))
+    ratio = statistics.median(a / b for a, b in list(zip(rates[OURS], rates[peer]))[1:])
+    say(id=figure, ours=round(statistics.median(rates[OURS][1:]), 1), unit="pods/s", peer=round(statistics.median(rates[peer][1:]), 1), limit=None,
+        ratio=round(ratio, 3), goal=goal, note=f"{NODES} simulated nodes, {PODS} pods a round, {ROUNDS} pairs; peer: {peer}")
+
+
+def latency(cluster, size, times):
+    """From the creation of a gang's first pod until its last is bound."""
+    found = []
+    for n in range(times):
+        before = bound_so_far(cluster, OURS)
+        begun = time.monotonic()
+        many(lambda i: cluster.api.create("pods", pod(f"l{n}-{i}", 1024, gang=f"l{n}", size=size)), range(size))
+        made = time.monotonic()
+        wait_for(lambda: bound_so_far(cluster, OURS) - before >= size, f"a gang of {size}", 120, every=0.01)
+        found.append((time.monotonic() - begun, time.monotonic() - made))
+        cluster.api.delete_all("pods")
+        cluster.wait_for(lambda: not cluster.api.list("pods", limit="1"), "the pods to be gone")
+    whole, after = (sorted(column) for column in zip(*found))
+    say(id=f"kubernetes.gang{size}.wait", ours=round(statistics.median(whole), 3), unit="s", peer=None, limit=round(statistics.median(w - a for w, a in found), 3),
+        ratio=None, goal=None, note=f"p50 of {times}, max {whole[-1]:.3f}; limit: the time to create its pods; after that p50 {statistics.median(after):.3f}, max {after[-1]:.3f}")
+
+
+def memory(cluster):
+    for name in (OURS, "kube-scheduler"):
+        status = pathlib.Path(f"/proc/{cluster.pid(name)}/status").read_text()
+        yield int(re.search(r"VmRSS:\s+(\d+)", status).group(1)) / 1024
+
+
+def main():
+    if reason := missing():
+        sys.exit(f"kubernetes: {reason}")
+    folder = tempfile.mkdtemp(prefix="thole-k8s.", dir="/tmp")
+    programs = pathlib.Path(tempfile.mkdtemp(prefix="thole-programs.", dir="/tmp"))
+    subprocess.run([ROOT / "adapters/kubernetes/setup/build", programs], check=True)
+    cluster = Cluster(folder)
+    try:
+        cluster.up(scheduler=False)
+        many(lambda n: add_node(cluster, f"n{n}", mib=8192), range(NODES))
+        begin(cluster, programs)
+        cluster.wait_for(lambda: bound_so_far(cluster, OURS) == 0 and bound_so_far(cluster, INTREE) == 0, "the schedulers")
+        compare(cluster, "kubernetes.single", 1, PLAIN, "ratio >= 0.95")
+        compare(cluster, "kubernetes.gang8", 8, INTREE, "ratio >= 1")
+        compare(cluster, "kubernetes.gang64", 64, INTREE, "ratio >= 1")
+        for size, times in ((8, 20), (64, 10), (512, 3)):
+            latency(cluster, size, times)
+        ours, plain = memory(cluster)
+        say(id="kubernetes.memory", ours=round(ours), unit="MiB", peer=round(plain), limit=None, ratio=round(ours / plain, 2), goal=None,
+            note=f"resident, {NODES} nodes, after all of the above; peer: kube-scheduler")
+    finally:
+        cluster.down()
+        subprocess.run(["rm", "-rf", programs], check=False)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,210 @@
+"""The digits sample, unchanged, on two real kubelets with Thole installed by its manifests: whatever is killed, the parameters
+are those of the local run."""
+from __future__ import annotations
+
+import base64
+import json
+import os
+import pathlib
+import signal
+import time
+from datetime import datetime
+
+import pytest
+from installed import DIGITS, capacity, inside, job, make_store, members, processes, rank_pid, wait_for_checkpoint, wait_for_phase
+
+
+@pytest.fixture
+def space(installed, request):
+    """A namespace with a store and a key, and the job file applied to it."""
+    name = request.node.name.replace("_", "-").replace("test-", "").replace("[", "-").replace("]", "")[:40]
+    make_store(installed, name, os.environ["THOLE_COMMAND"])
+    yield name
+    installed.kubectl("delete", "tj", "--all", "-n", name, "--timeout=90s", seconds=120)
+    installed.wait_for(lambda: not installed.api.list("pods", name, labelSelector="thole.dev/job"), "the deleted job's pods to be gone")
+
+
+def begin(cluster, space):
+    cluster.kubectl("apply", "-n", space, "-f", DIGITS / "job.yaml")
+
+
+def logs(cluster, space, pod):
+    return cluster.kubectl("logs", "-n", space, pod, "-c", "main", check=False).stdout
+
+
+def check_end(cluster, space, local_digest, incidents):
+    end = wait_for_phase(cluster, space, "Complete")
+    assert end["result"]["digest"] == local_digest and end["result"]["accuracy"] >= 0.95
+    assert len(end.get("incidents", [])) == incidents, json.dumps(end, indent=1)
+    assert end["attempt"] == incidents + 1
+    if incidents:
+        # What went on began at a checkpoint: no rank trained from the start again.
+        texts = [logs(cluster, space, p["metadata"]["name"]) for p in members(cluster, space, end["attempt"])]
+        began = {line.split("after step ")[1] for text in texts for line in text.splitlines() if "goes on after step" in line}
+        assert len(began) == 1 and int(began.pop()) > 0, texts
+    return end
+
+
+def test_unbroken(installed, space, local_digest):
+    begin(installed, space)
+    wait_for_phase(installed, space, "Running")
+    pods = members(installed, space, 1)
+    pids = {rank: rank_pid(installed, space, rank) for rank in range(4)}
+    assert len(pods) == 4 and len(set(pids.values())) == 4
+    check_plan(pods)
+    check_end(installed, space, local_digest, 0)
+    shown = installed.kubectl("get", "tj", "digits", "-n", space, "-o", "wide").stdout
+    assert all(word in shown for word in ("Complete", "CHECKPOINT", local_digest)), shown
+    print(f"digest {local_digest} = {local_digest}; 4 of 4 ranks were a pod of their own")
+
+
+def check_plan(pods):
+    """What a container finds is what the scheduler has written, and its node is the planned one."""
+    for pod in pods:
+        written = pod["metadata"]["annotations"]
+        allocation = json.loads(written["thole.dev/allocation"])
+        rank = next(v["value"] for v in pod["spec"]["containers"][0]["env"] if v["name"] == "RANK")
+        [pid, *_] = processes("train.py", RANK=rank, THOLE_RUN=pod["metadata"]["ownerReferences"][0]["uid"])
+        record = inside(pid, "thole/record/record").read_text()
+        assert record == written["thole.dev/record"] and allocation["node"] == pod["spec"]["nodeName"]
+        assert f"device {allocation['grants'][0]['uuid']} vgpu 10240 250 simulated" in record
+        assert b"\0CUDA_VISIBLE_DEVICES=\0" in b"\0" + pathlib.Path(f"/proc/{pid}/environ").read_bytes()
+
+
+def test_rank_killed(installed, space, local_digest):
+    begin(installed, space)
+    step = wait_for_checkpoint(installed, space, 60)
+    os.kill(rank_pid(installed, space, 2), signal.SIGKILL)
+    end = check_end(installed, space, local_digest, 1)
+    [incident] = end["incidents"]
+    assert (incident["kind"], incident["rank"], incident["code"], incident["member"]) == ("Signal", 2, 9, "digits-1-trainer-2"), incident
+    assert incident["step"] >= step - 20
+    print(f"digest {local_digest} = {local_digest}: {incident['message']}; {incident['decision']}")
+
+
+def test_container_killed(installed, space, local_digest):
+    """With all that runs in it: nobody is left to say anything."""
+    begin(installed, space)
+    wait_for_checkpoint(installed, space, 40)
+    rank_pid(installed, space, 1)
+    [wrapper] = [p for p in processes("thole-rank", RANK="1", THOLE_RUN=job(installed, space)["metadata"]["uid"])
+                 if pathlib.Path(f"/proc/{p}/cmdline").read_bytes().startswith(b"/thole/bin/")]
+    os.kill(wrapper, signal.SIGKILL)
+    end = check_end(installed, space, local_digest, 1)
+    assert (end["incidents"][0]["kind"], end["incidents"][0]["rank"]) == ("Signal", 1), end["incidents"]
+    print(f"digest {local_digest} = {local_digest}: {end['incidents'][0]['message']}")
+
+
+def test_pod_deleted(installed, space, local_digest):
+    """By somebody who drains a node: its rank is asked to save, and all leave together."""
+    begin(installed, space)
+    wait_for_checkpoint(installed, space, 40)
+    rank_pid(installed, space, 3)
+    installed.kubectl("delete", "pod", "-n", space, "digits-1-trainer-3", "--wait=false")
+    end = check_end(installed, space, local_digest, 1)
+    assert "was deleted" in end["incidents"][0]["message"] and end["incidents"][0]["rank"] == 3, end["incidents"]
+    print(f"digest {local_digest} = {local_digest}: {end['incidents'][0]['message']}")
+
+
+def test_rank_hangs(installed, space, local_digest):
+    begin(installed, space)
+    wait_for_checkpoint(installed, space, 40)
+    pid = rank_pid(installed, space, 2)
+    os.kill(pid, signal.SIGSTOP)
+    end = check_end(installed, space, local_digest, 1)
+    assert (end["incidents"][0]["kind"], end["incidents"][0]["rank"]) == ("Hang", 2), end["incidents"]
+    print(f"digest {local_digest} = {local_digest}: {end['incidents'][0]['message']}")
+
+
+def test_scheduler_killed_between_reserve_and_bind(installed, space, local_digest):
+    """It is killed the moment an allocation stands on a pod that is not bound."""
+    schedulers = processes("/thole-scheduler")
+    since = installed.api.call("GET", installed.api.path("pods", space))["metadata"]["resourceVersion"]
+    begin(installed, space)
+    bound = set()
+    for kind, pod in installed.api.watch("pods", space, since):
+        if kind == "MODIFIED" and pod["spec"].get("nodeName"):
+            bound.add(pod["metadata"]["name"])
+        elif kind == "MODIFIED" and "thole.dev/allocation" in pod["metadata"].get("annotations", {}):
+            for pid in schedulers:
+                os.kill(pid, signal.SIGKILL)
+            break
+    end = check_end(installed, space, local_digest, 0)
+    print(f"digest {end['result']['digest']} = {local_digest}; {len(bound)} of 4 pods were bound when the scheduler was killed")
+
+
+def test_controller_killed(installed, space, local_digest):
+    """While a rank is dead: the next controller finds what it left."""
+    begin(installed, space)
+    wait_for_checkpoint(installed, space, 40)
+    os.kill(rank_pid(installed, space, 0), signal.SIGKILL)
+    for controller in processes("/thole-controller"):
+        os.kill(controller, signal.SIGKILL)
+    end = check_end(installed, space, local_digest, 1)
+    assert (end["incidents"][0]["kind"], end["incidents"][0]["rank"]) == ("Signal", 0), end["incidents"]
+    print(f"digest {local_digest} = {local_digest} with the controller killed as well")
+
+
+def test_stop_saves_first(installed, space):
+    begin(installed, space)
+    wait_for_checkpoint(installed, space, 40)
+    installed.kubectl("annotate", "tj", "digits", "-n", space, "thole.dev/stop=true")
+    end = wait_for_phase(installed, space, "Stopped")
+    assert end.get("incidents", []) == [] and 40 <= end["checkpoint"] < 200
+    # The step of the last checkpoint is no multiple of the interval but by chance: it was made because the job was to stop.
+    print(f"stopped with a last checkpoint of step {end['checkpoint']}")
+
+
+def test_key_is_nowhere(installed, space):
+    """Its bytes are in no object but the Secret, no event, no log and no environment; no other namespace gets at them."""
+    begin(installed, space)
+    wait_for_checkpoint(installed, space, 20)
+    key = (installed.d / f"{space}.key").read_bytes()
+    forms = [key.strip(), base64.b64encode(key), key.strip().hex().encode()]
+    run = job(installed, space)["metadata"]["uid"]
+    places = {what: installed.kubectl("get", what, "-n", space, "-o", "yaml").stdout.encode() for what in ("tj", "pods", "events")}
+    for pod in members(installed, space, 1):
+        places[f"log of {pod['metadata']['name']}"] = logs(installed, space, pod["metadata"]["name"]).encode()
+    for name in ("thole-scheduler", "thole-controller"):
+        places[f"log of {name}"] = installed.kubectl("logs", "-n", "thole-system", f"deploy/{name}").stdout.encode()
+    for pid in processes("train.py", THOLE_RUN=run):
+        places[f"environment of {pid}"] = pathlib.Path(f"/proc/{pid}/environ").read_bytes()
+    found = [where for where, text in places.items() if any(form in text for form in forms)]
+    assert not found and len(places) >= 13, (found, list(places))
+    pid = rank_pid(installed, space, 0)
+    assert inside(pid, "thole/run/key").stat().st_mode & 0o777 == 0o400
+    for account in ("thole-controller", "thole-scheduler"):
+        for namespace in (space, "default"):
+            answer = installed.kubectl("auth", "can-i", "get", "secrets", "-n", namespace, f"--as=system:serviceaccount:thole-system:{account}", check=False)
+            assert answer.stdout.strip() == "no", account
+    # A pod of another namespace that names the Secret does not get one.
+    other = f"{space}-other"
+    installed.kubectl("create", "namespace", other)
+    thief = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "thief", "namespace": other}, "spec": {
+        "containers": [{"name": "main", "image": "thole.local/digits:0.1.0", "command": ["cat", "/key/key"],
+                        "volumeMounts": [{"name": "key", "mountPath": "/key"}]}],
+        "volumes": [{"name": "key", "secret": {"secretName": "digits"}}]}}
+    installed.wait_for(lambda: installed.api.find("serviceaccounts", "default", other), "the namespace to be ready")
+    installed.api.create("pods", thief)
+    installed.wait_for(lambda: any('secret "digits" not found' in e.get("message", "") for e in installed.api.list("events", other)),
+                       "the kubelet to say that there is no such Secret")
+    installed.kubectl("delete", "namespace", other, "--wait=false")
+    print(f"{len(places)} of {len(places)} places without the key; another namespace's pod does not start")
+
+
+def test_node_lost(installed, space, local_digest):
+    """All of a node is killed at once, as if it had lost its power; what it ran goes on elsewhere."""
+    begin(installed, space)
+    wait_for_checkpoint(installed, space, 60)
+    name = members(installed, space, 1)[0]["spec"]["nodeName"]
+    node = next(n for n in installed.nodes if n.name == name)
+    node.stop()
+    at = time.time()
+    try:
+        end = check_end(installed, space, local_digest, 1)
+    finally:
+        node.start(installed.nodes)
+        installed.wait_for(lambda: capacity(installed, name) and installed.is_ready(name), f"{name} to be back", said=node.said)
+    assert (end["incidents"][0]["kind"], end["incidents"][0]["node"]) == ("Node", name), end["incidents"]
+    after = datetime.fromisoformat(end["incidents"][0]["time"].replace("Z", "+00:00")).timestamp() - at
+    print(f"digest {local_digest} = {local_digest}: {end['incidents'][0]['message']}, seen after {after:.1f} s (grace period of the cluster: 20 s)")

@@ -1,0 +1,180 @@
+"""What the manifests install: who may do what, what is refused at the door, and what is said of a bad job file."""
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import subprocess
+
+import pytest
+import yaml
+from client import Refused
+from installed import ADAPTER, ROOT, capacity, make_store, status, wait_for_phase
+from pods import pod
+
+ACCOUNT = "system:serviceaccount:thole-system:"
+
+
+def documents(*names):
+    return [d for name in names for d in yaml.safe_load_all((ADAPTER / "deploy" / name).read_text())]
+
+
+def test_rights_of_the_controller_verb_by_verb(installed):
+    """It may do what its role says, each, and nothing beside it that would hurt."""
+    asked = 0
+    for rule in next(d for d in documents("controller-rights.yaml") if d["kind"] == "ClusterRole")["rules"]:
+        for resource in rule["resources"]:
+            for verb in rule["verbs"]:
+                what, _, part = resource.partition("/")
+                group = f".{rule['apiGroups'][0]}" if rule["apiGroups"][0] else ""
+                words = ["auth", "can-i", verb, what + group, "-A", f"--as={ACCOUNT}thole-controller", *([f"--subresource={part}"] if part else [])]
+                assert installed.kubectl(*words, check=False).stdout.strip() == "yes", words
+                asked += 1
+    denied = [("get", "secrets"), ("list", "secrets"), ("create", "pods/exec"), ("delete", "nodes"), ("update", "nodes"), ("create", "pods/binding"),
+              ("delete", "trainingjobs.thole.dev"), ("create", "trainingjobs.thole.dev"), ("create", "deployments.apps"), ("get", "configmaps")]
+    for account in ("thole-controller", "thole-scheduler"):
+        for verb, what in denied:
+            what, _, part = what.partition("/")
+            if (account, verb, what) in (("thole-scheduler", "create", "pods"), ("thole-scheduler", "get", "configmaps")):
+                continue  # a scheduler binds
+            words = ["auth", "can-i", verb, what, "-A", f"--as={ACCOUNT}{account}", *([f"--subresource={part}"] if part else [])]
+            assert installed.kubectl(*words, check=False).stdout.strip() == "no", words
+    print(f"{asked} of {asked} verbs of its role are allowed")
+
+
+@pytest.mark.parametrize("resource, scheduler, sentence", [
+    ("thole.dev/vgpu-memory-mib", "default-scheduler", "schedulerName: thole-scheduler"),
+    ("thole.dev/gpu", "", "schedulerName: thole-scheduler"),
+    ("vgpu.memory", "thole-scheduler", "write `thole.dev/vgpu-memory-mib`"),
+    ("seed.example/vgpu.memory", "default-scheduler", "write `thole.dev/vgpu-memory-mib`"),
+])
+def test_refused_at_the_door(installed, resource, scheduler, sentence):
+    """The default scheduler would overcommit single GPUs; the resource of another world would wait for ever."""
+    thing = pod("bad", 0, scheduler=scheduler or "default-scheduler")
+    if not scheduler:
+        del thing["spec"]["schedulerName"]
+    thing["spec"]["containers"][0]["resources"] = {"limits": {resource: "1"}, "requests": {resource: "1"}}
+    with pytest.raises(Refused) as refusal:
+        installed.api.create("pods", thing)
+    assert sentence in refusal.value.message or (resource == "vgpu.memory" and "must be" in refusal.value.message), refusal.value.message
+    print(refusal.value.message)
+
+
+def sentences(file):
+    """What the local platform says of a file, without the places, which JSON does not have."""
+    done = subprocess.run([os.environ["THOLE_COMMAND"], "--json", "validate", file], capture_output=True, text=True, check=False)
+    return [n["message"] for f in json.loads(done.stdout)["files"] for n in f["notes"] if n["error"]]
+
+
+def as_stored(thing):
+    """As the API server has it: 1.0 is 1 there, and what no 64 bits hold is another number."""
+    def whole(text):
+        assert abs(int(text)) < 1 << 63
+        return int(text)
+
+    return json.loads(json.dumps(thing), parse_float=lambda f: int(float(f)) if float(f).is_integer() else float(f), parse_int=whole)
+
+
+def test_bad_job_files_get_the_same_sentences(installed, tmp_path):
+    """Every bad TrainingJob of tests/files that is YAML for kubectl, too, and that the API server lets in."""
+    looked, left_out = 0, []
+    space = "bad-files"
+    installed.kubectl("create", "namespace", space)
+    for file in sorted((ROOT / "tests/files/bad").glob("*")):
+        try:
+            [thing] = yaml.safe_load_all(file.read_text())
+            assert isinstance(thing, dict) and thing["kind"] == "TrainingJob" and isinstance(thing["spec"], dict)
+            thing = as_stored(thing)
+            text = json.dumps({**thing, "apiVersion": "thole.dev/v1alpha1", "metadata": {"name": f"bad-{looked}"}})
+        except Exception:  # not a file that kubectl can send: it has no such YAML, kind or spec
+            left_out.append(file.name)
+            continue
+        plain = tmp_path / "job.json"
+        plain.write_text(text)
+        wanted = sentences(plain)
+        if not wanted:
+            left_out.append(file.name)  # what was bad about it was its YAML or its metadata
+            continue
+        name = f"bad-{looked}"
+        installed.api.create("trainingjobs", {**json.loads(text), "metadata": {"name": name, "namespace": space}})
+        found = wait_for_phase(installed, space, "Refused", name=name)
+        [accepted] = [c for c in found["conditions"] if c["type"] == "Accepted"]
+        assert accepted["status"] == "False" and all(w in accepted["message"] for w in wanted), (file.name, accepted, wanted)
+        assert not installed.api.list("pods", space)
+        looked += 1
+    assert looked >= 30
+    print(f"{looked} of {looked} bad files have the local sentence; {len(left_out)} are not YAML or objects that kubectl can send")
+
+
+def test_waits_with_a_reason_and_explains(installed, thole, request):
+    """Four members of 90 GiB do not fit four GPUs of 96 GiB of which two are taken."""
+    space = "waits"
+    make_store(installed, space, os.environ["THOLE_COMMAND"])
+    text = (ROOT / "samples/digits/job.yaml").read_text().replace("memory: 10Gi, share: 0.25", "memory: 90Gi, share: 0.25")
+    holder = {"apiVersion": "thole.dev/v1alpha1", "kind": "TrainingJob", "metadata": {"name": "holder"}, "spec": {
+        "roles": [{"name": "r", "members": 2, "vgpu": {"memory": "80Gi"}, "cpu": "10m", "memory": "32Mi", "command": ["sleep", "600"]}]}}
+    installed.kubectl("apply", "-n", space, "-f", "-", given=json.dumps(holder))
+    wait_for_phase(installed, space, "Running", name="holder")
+    request.addfinalizer(lambda: installed.kubectl("delete", "tj", "--all", "-n", space, seconds=120))
+    installed.kubectl("apply", "-n", space, "-f", "-", given=text)
+
+    def placed():
+        return next((c for c in status(installed, space).get("conditions", []) if c["type"] == "Placed" and c["status"] == "False"), None)
+
+    why = installed.wait_for(placed, "a reason why the job waits")
+    assert why["reason"] == "GangNoFitInCluster" and "largest" in why["message"], why
+    assert why["message"] in thole("explain", "digits", "-n", space).stdout
+    assert "GangNoFitInCluster" in installed.kubectl("describe", "tj", "digits", "-n", space).stdout
+    changed = installed.kubectl("patch", "tj", "digits", "-n", space, "--type=merge", "-p", '{"spec": {"gracePeriod": "1m"}}', check=False)
+    assert changed.returncode != 0 and "cannot be changed" in changed.stderr
+    installed.kubectl("delete", "tj", "holder", "-n", space)
+    wait_for_phase(installed, space, "Running", "Complete")
+    stopped = thole("cancel", "digits", "-n", space)
+    assert "asked to save first" in stopped.stdout
+    wait_for_phase(installed, space, "Stopped", "Complete")
+    print(f"{why['reason']}: {why['message']}")
+
+
+def test_command(installed, thole):
+    assert thole("status", "nobody", check=False).returncode == 66
+    assert thole("logs", "nobody", check=False).returncode == 66
+    assert thole("status", "--colour", check=False).returncode == 64
+    answer = json.loads(thole("--json", "status").stdout)
+    assert answer == {"jobs": []} and "thole --on kubernetes" in thole("--help").stdout
+    done = thole("submit", ROOT / "samples/digits/pool.yaml", check=False)
+    assert done.returncode == 65 and "a TrainingJob is wanted here" in done.stderr
+    lost = thole("--kubeconfig", "/nonexistent", "status", check=False)
+    assert lost.returncode == 69, lost.stderr
+
+
+def test_a_node_made_anew_gets_its_capacity(installed):
+    """A kubelet that begins anew sets resources that it does not know to zero."""
+    node = installed.nodes[-1].name
+    before = capacity(installed, node)
+    assert before > 0
+    installed.api.patch("nodes", node, {"status": {"capacity": {"thole.dev/vgpu-memory-mib": "0"}, "allocatable": {"thole.dev/vgpu-memory-mib": "0"}}}, part="status")
+    installed.wait_for(lambda: capacity(installed, node) == before, "the capacity to be written again")
+
+
+def test_a_pool_of_real_gpus_says_that_nobody_finds_them(installed):
+    installed.kubectl("apply", "-f", "-", given=json.dumps({"apiVersion": "thole.dev/v1alpha1", "kind": "NodePool", "metadata": {"name": "real"},
+                                                            "spec": {"vgpu": {"memory": "10Gi"}}}))
+    installed.api.create("nodes", {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "bare", "labels": {"thole.dev/pool": "real"}}})
+    found = installed.wait_for(lambda: installed.api.get("nodes", "bare")["metadata"].get("annotations", {}).get("thole.dev/device-reason"), "a reason")
+    assert found.startswith("NoNodeAgent:") and capacity(installed, "bare") == 0
+    installed.api.delete("nodes", "bare")
+    installed.kubectl("delete", "nodepool", "real")
+
+
+@pytest.fixture
+def thole(installed):
+    """`thole --on kubernetes`."""
+    program = pathlib.Path(os.environ["THOLE_KUBERNETES_PROGRAMS"])
+
+    def run(*arguments, check=True):
+        done = subprocess.run([os.environ["THOLE_COMMAND"], "--on", "kubernetes", *map(str, arguments)], capture_output=True, text=True, check=False, timeout=120,
+                              env={**os.environ, "PATH": f"{program}:{os.environ['PATH']}", "KUBECONFIG": str(installed.kubeconfig("admin", "system:masters"))})
+        assert not check or done.returncode == 0, done.stderr
+        return done
+
+    return run
