@@ -101,7 +101,7 @@ def time_round(cluster, scheduler, round_, size):
     if scheduler == OURS:
         audit(cluster)
     cluster.api.delete_all("pods")
-    cluster.wait_for(lambda: not cluster.api.list("pods", limit="1"), "the pods to be gone")
+    cluster.wait_for(lambda: not cluster.api.list("pods"), "the pods to be gone")
     for g in groups:
         cluster.api.delete("podgroups", g)
     return PODS / seconds
@@ -128,7 +128,7 @@ def latency(cluster, size, times):
         wait_for(lambda: bound_so_far(cluster, OURS) - before >= size, f"a gang of {size}", 120, every=0.01)
         found.append((time.monotonic() - begun, time.monotonic() - made))
         cluster.api.delete_all("pods")
-        cluster.wait_for(lambda: not cluster.api.list("pods", limit="1"), "the pods to be gone")
+        cluster.wait_for(lambda: not cluster.api.list("pods"), "the pods to be gone")
     whole, after = (sorted(column) for column in zip(*found))
     say(id=f"kubernetes.gang{size}.wait", ours=round(statistics.median(whole), 3), unit="s", peer=None, limit=round(statistics.median(w - a for w, a in found), 3),
         ratio=None, goal=None, note=f"p50 of {times}, max {whole[-1]:.3f}; limit: the time to create its pods; after that p50 {statistics.median(after):.3f}, max {after[-1]:.3f}")

@@ -67,12 +67,15 @@ def sentences(file):
 
 
 def as_stored(thing):
-    """As the API server has it: 1.0 is 1 there, and what no 64 bits hold is another number."""
+    """As the API server has it: 1.0 is 1 there, what is null is not there, and what no 64 bits hold is another number."""
     def whole(text):
         assert abs(int(text)) < 1 << 63
         return int(text)
 
-    return json.loads(json.dumps(thing), parse_float=lambda f: int(float(f)) if float(f).is_integer() else float(f), parse_int=whole)
+    def without_null(pairs):
+        return {name: value for name, value in pairs if value is not None}
+
+    return json.loads(json.dumps(thing), object_pairs_hook=without_null, parse_float=lambda f: int(float(f)) if float(f).is_integer() else float(f), parse_int=whole)
 
 
 def test_bad_job_files_get_the_same_sentences(installed, tmp_path):
@@ -97,7 +100,7 @@ def test_bad_job_files_get_the_same_sentences(installed, tmp_path):
             continue
         name = f"bad-{looked}"
         installed.api.create("trainingjobs", {**json.loads(text), "metadata": {"name": name, "namespace": space}})
-        found = wait_for_phase(installed, space, "Refused", name=name)
+        found = wait_for_phase(installed, space, "Refused", name=name, seconds=30)
         [accepted] = [c for c in found["conditions"] if c["type"] == "Accepted"]
         assert accepted["status"] == "False" and all(w in accepted["message"] for w in wanted), (file.name, accepted, wanted)
         assert not installed.api.list("pods", space)
@@ -122,7 +125,7 @@ def test_waits_with_a_reason_and_explains(installed, thole, request):
         return next((c for c in status(installed, space).get("conditions", []) if c["type"] == "Placed" and c["status"] == "False"), None)
 
     why = installed.wait_for(placed, "a reason why the job waits")
-    assert why["reason"] == "GangNoFitInCluster" and "largest" in why["message"], why
+    assert why["reason"] == "GangNoFitInCluster" and "the most memory free for one more vGPU on one GPU is" in why["message"], why
     assert why["message"] in thole("explain", "digits", "-n", space).stdout
     assert "GangNoFitInCluster" in installed.kubectl("describe", "tj", "digits", "-n", space).stdout
     changed = installed.kubectl("patch", "tj", "digits", "-n", space, "--type=merge", "-p", '{"spec": {"gracePeriod": "1m"}}', check=False)
