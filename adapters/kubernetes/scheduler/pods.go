@@ -12,6 +12,7 @@ import (
 
 	"thole.dev/kubernetes/core"
 	"thole.dev/kubernetes/gang"
+	"thole.dev/kubernetes/names"
 )
 
 // follow takes in what the API server says of a pod. managed: the ledger is to place and hold it. The UIDs that are answered
@@ -34,6 +35,9 @@ func (b *book) follow(pod *v1.Pod, managed bool) []types.UID {
 	if s := b.seats[pod.UID]; s != nil {
 		if s.placement.Node == pod.Spec.NodeName {
 			s.pod = pod
+			if managed && pod.Annotations[names.Allocation] == "" {
+				klog.ErrorS(nil, "A pod was bound without its allocation: the profile must name Thole first under `bind`", "pod", klog.KObj(pod))
+			}
 			b.boundNow(pod.UID)
 			return nil
 		}

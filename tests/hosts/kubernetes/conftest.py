@@ -25,7 +25,7 @@ clientConnection: {{kubeconfig: {kubeconfig}, qps: 5000, burst: 5000, contentTyp
 podInitialBackoffSeconds: 1
 podMaxBackoffSeconds: 2
 profiles:
-- {{schedulerName: thole-scheduler, plugins: &ours {{multiPoint: {{enabled: [{{name: Thole}}]}}}}, pluginConfig: &how [{{name: Thole, args: %s}}]}}
+- {{schedulerName: thole-scheduler, plugins: &ours {{multiPoint: {{enabled: [{{name: Thole}}]}}, bind: {{enabled: [{{name: Thole}}]}}}}, pluginConfig: &how [{{name: Thole, args: %s}}]}}
 - {{schedulerName: scheduler-plugins-scheduler, plugins: *ours, pluginConfig: *how}}
 - {{schedulerName: thole-plain}}
 """
@@ -60,8 +60,7 @@ def whole_cluster(programs):
     cluster = Cluster(folder)
     try:
         cluster.up(gates=NO_GATES)
-        rules = [{"apiGroups": [""], "resources": ["pods"], "verbs": ["patch"]},
-                 {"apiGroups": ["scheduling.x-k8s.io"], "resources": ["podgroups"], "verbs": ["get", "list", "watch"]}]
+        rules = [{"apiGroups": ["scheduling.x-k8s.io"], "resources": ["podgroups"], "verbs": ["get", "list", "watch"]}]
         cluster.api.create("clusterroles", {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole",
                                             "metadata": {"name": "thole-scheduler"}, "rules": rules})
         for role in ("system:kube-scheduler", "system:volume-scheduler", "thole-scheduler"):

@@ -116,21 +116,20 @@ def test_rank_hangs(installed, space, local_digest):
     print(f"digest {local_digest} = {local_digest}: {end['incidents'][0]['message']}")
 
 
-def test_scheduler_killed_between_reserve_and_bind(installed, space, local_digest):
-    """It is killed the moment an allocation stands on a pod that is not bound."""
+def test_scheduler_killed_in_the_middle_of_a_gang(installed, space, local_digest):
+    """Between Reserve and Bind of the others: it is killed the moment the first of the gang is bound."""
     schedulers = processes("/thole-scheduler")
     since = installed.api.call("GET", installed.api.path("pods", space))["metadata"]["resourceVersion"]
     begin(installed, space)
-    bound = set()
     for kind, pod in installed.api.watch("pods", space, since):
         if kind == "MODIFIED" and pod["spec"].get("nodeName"):
-            bound.add(pod["metadata"]["name"])
-        elif kind == "MODIFIED" and "thole.dev/allocation" in pod["metadata"].get("annotations", {}):
             for pid in schedulers:
                 os.kill(pid, signal.SIGKILL)
             break
+    bound = [p for p in installed.api.list("pods", space) if p["spec"].get("nodeName")]
+    assert all("thole.dev/allocation" in p["metadata"]["annotations"] for p in bound), "a pod is bound without its allocation"
     end = check_end(installed, space, local_digest, 0)
-    print(f"digest {end['result']['digest']} = {local_digest}; {len(bound)} of 4 pods were bound when the scheduler was killed")
+    print(f"digest {end['result']['digest']} = {local_digest}; {len(bound)} of 4 pods were bound when the schedulers were killed")
 
 
 def test_controller_killed(installed, space, local_digest):
