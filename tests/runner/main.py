@@ -60,7 +60,7 @@ def main():
     if arguments.long:
         os.environ["THOLE_TEST_LONG"] = "1"
     begun = time.monotonic()
-    context = suites.Context(long=arguments.long)
+    context = suites.Context(long=arguments.long, named=bool(arguments.suite))
     done = [run(name, context) for name in chosen(arguments)]
 
     print("\n" + "\n".join(f"{suite.name:12}{suite.seconds:6.0f} s {len(suite.results):6} tests" for suite in done))

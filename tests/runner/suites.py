@@ -20,8 +20,9 @@ if "THOLE_DATA" not in os.environ and os.path.isdir(os.path.join(ROOT, "../share
 class Context:
     """Where things are, and what has been built already."""
 
-    def __init__(self, long):
+    def __init__(self, long, named=True):
         self.long = long
+        self.named = named  # the suites were asked for by name
         self.build_root = os.environ["THOLE_BUILD"]
         self.python = os.path.join(os.environ["THOLE_CACHE"], "python/bin/python")
         self._built = {}
@@ -129,7 +130,11 @@ def ray(suite, context):
 
 
 def kubernetes(suite, context):
-    """The adapter's Go tests, and thole-scheduler in a real cluster whose programs are built once, outside the tree."""
+    """The adapter's Go tests, and a real cluster whose programs are built once, outside the tree: a quarter of an hour or more,
+    so a run of all suites uses it only where somebody has built it."""
+    if not context.named and not glob.glob(os.path.join(os.environ["THOLE_CACHE"], "kubernetes/ready-*")):
+        suite.add("tests/hosts/kubernetes", SKIPPED, "needs kubernetes: `tests/run --suite kubernetes` builds it, in about 20 minutes")
+        return
     if not context.build(suite, "release"):
         return
     for command in (["sdk/setup/install", "kubernetes"], ["tests/hosts/kubernetes/build"]):
@@ -247,7 +252,7 @@ ALL = {
     "local": (_python_suite("tests/hosts/local"), False, "the thole command and the local platform"),
     "slurm": (slurm, False, "the platform Slurm, on a cluster of four nodes"),
     "ray": (ray, False, "the platform Ray, on clusters of two and three nodes"),
-    "kubernetes": (kubernetes, False, "thole-scheduler in a real Kubernetes"),
+    "kubernetes": (kubernetes, False, "gangs, jobs and the guide in a real Kubernetes with two real nodes"),
     "faults": (_python_suite("tests/faults"), False, "what is killed, cut or full at every step"),
     "docs": (_python_suite("tests/docs"), False, "every command block of README and docs"),
     "asan-ubsan": (_sanitized("asan-ubsan"), False, "unit and contract under address and undefined behaviour"),
