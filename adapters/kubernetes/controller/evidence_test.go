@@ -108,3 +108,14 @@ func TestDurations(t *testing.T) {
 		}
 	}
 }
+
+func TestWhatHasNoEffectIsSaid(t *testing.T) {
+	j := &job{}
+	if got := j.accepted(); got != "the job file is good" {
+		t.Error(got)
+	}
+	j.Spec.Queue, j.Spec.Priority = "q", 7
+	if got := j.accepted(); got != "the job file is good; no effect on Kubernetes: spec.priority, spec.queue" {
+		t.Error(got)
+	}
+}

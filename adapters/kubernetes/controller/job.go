@@ -34,9 +34,11 @@ type spec struct {
 		Image        string
 		SharedMemory *resource.Quantity
 	}
-	TimeLimit   duration
-	GracePeriod duration
-	Volumes     []struct {
+	Queue, Account string
+	Priority       int64
+	TimeLimit      duration
+	GracePeriod    duration
+	Volumes        []struct {
 		Name, Path string
 		ReadOnly   bool
 	}
@@ -146,6 +148,20 @@ func (j *job) fitsHere() error {
 		return &refusal{"OutOfBounds", fmt.Sprintf("spec.recovery.maxIncidents: %d; a status on Kubernetes holds %d", n, mostIncidents)}
 	}
 	return nil
+}
+
+// accepted is what a person is told of a good file: what of it has no effect here.
+func (j *job) accepted() string {
+	var ignored []string
+	for field, given := range sorted(map[string]bool{"spec.queue": j.Spec.Queue != "", "spec.account": j.Spec.Account != "", "spec.priority": j.Spec.Priority != 0}) {
+		if given {
+			ignored = append(ignored, field)
+		}
+	}
+	if ignored == nil {
+		return "the job file is good"
+	}
+	return "the job file is good; no effect on Kubernetes: " + strings.Join(ignored, ", ")
 }
 
 // member is one pod of a job.

@@ -88,7 +88,7 @@ func (r *Jobs) advance(ctx context.Context, object *api.TrainingJob) (time.Durat
 	if err != nil {
 		return 0, err
 	}
-	setCondition(object, api.Accepted, true, "Read", "the job file is good")
+	setCondition(object, api.Accepted, true, "Read", j.accepted())
 	if s.Attempt == 0 {
 		// First the number, then the pods: whoever goes on after a crash finds it.
 		s.Attempt, s.Phase, s.StartTime = 1, api.Waiting, of(metav1.Now())
