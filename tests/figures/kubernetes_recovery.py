@@ -50,13 +50,15 @@ def main():
         text = (installation.DIGITS / "job.yaml").read_text().replace("[python3, train.py]", '[python3, train.py, --steps, "1000000"]')
         cluster.kubectl("apply", "-n", SPACE, "-f", "-", given=text)
         step = 0
-        for n in range(1, KILLS + 1):
+        for _ in range(KILLS):
             step = installation.wait_for_checkpoint(cluster, SPACE, step + 20)
             rank = choice.randrange(4)
             pid = installation.rank_pid(cluster, SPACE, rank)
+            attempt = installation.status(cluster, SPACE)["attempt"]
             begun = time.time()
             os.kill(pid, signal.SIGKILL)
-            wait_for(lambda: goes_on(cluster, n + 1), f"attempt {n + 1} to go on", 120, every=0.1)
+            wait_for(lambda: goes_on(cluster, attempt + 1), f"attempt {attempt + 1} to go on", 120, every=0.1,
+                     said=lambda: json.dumps(installation.status(cluster, SPACE), indent=1) + cluster.kubectl("logs", "-n", SPACE, f"digits-{attempt + 1}-trainer-0", check=False).stdout)
             seconds.append(time.time() - begun)
             incident = installation.status(cluster, SPACE)["incidents"][-1]
             assert (incident["rank"], incident["kind"]) == (rank, "Signal"), incident

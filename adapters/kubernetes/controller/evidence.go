@@ -161,6 +161,8 @@ func incidentOf(v view) api.Incident {
 	case f.Signal != 0 || code == 137 || code == 143:
 		out.Kind, out.Code = kindSignal, int32(cmp.Or(f.Signal, code-128))
 		out.Message = fmt.Sprintf("killed by signal %d", out.Code)
+	case v.closed == nil && initFailure(v.pod) != "":
+		out.Kind, out.Message = kindStart, initFailure(v.pod)
 	case v.closed == nil:
 		out.Kind, out.Message = kindNode, cmp.Or(v.pod.Status.Message, v.pod.Status.Reason, "it ended without its container having run")
 	default:
@@ -172,6 +174,16 @@ func incidentOf(v view) api.Incident {
 		out.Cause = cause(f.Failure.Type + "\n" + f.Failure.Place)
 	}
 	return out
+}
+
+// initFailure says which init container has failed, or nothing.
+func initFailure(pod *v1.Pod) string {
+	for _, s := range pod.Status.InitContainerStatuses {
+		if t := s.State.Terminated; t != nil && t.ExitCode != 0 {
+			return fmt.Sprintf("its init container %s ended with exit code %d (%s)", s.Name, t.ExitCode, t.Reason)
+		}
+	}
+	return ""
 }
 
 func timeOf(v view) time.Time {

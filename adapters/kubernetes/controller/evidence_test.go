@@ -60,6 +60,7 @@ func TestBlame(t *testing.T) {
 			ended(3, 11, 137, at(10, 900, quiet))}, kindHang, 3},
 		{"those that were asked to end are not the cause", []view{ended(0, 10, 143, at(10, 1, stopped)), ended(1, 10, 1, at(10, 900, lostPeer))}, kindExit, 1},
 		{"a node lost, and the peers that miss it", []view{ended(0, 10, 1, at(10, 0, lostPeer)), gone(3)}, kindNode, 3},
+		{"an init container that was killed", []view{notBegun(2)}, kindStart, 2},
 		{"not begun", []view{ended(0, 10, 127, at(10, 0, func(f *rank.Facts) { f.NotBegun = "the command x is not in the image" }))}, kindStart, 0},
 	}
 	for _, c := range cases {
@@ -83,6 +84,14 @@ func gone(number uint32) view {
 	pod := &v1.Pod{ObjectMeta: metav1.ObjectMeta{Name: fmt.Sprint("p", number), Labels: map[string]string{names.Attempt: "1"}}}
 	pod.Spec.NodeName, pod.Status.Phase = "n", v1.PodRunning
 	return viewOf(pod, number, true)
+}
+
+// notBegun is a pod whose init container has failed.
+func notBegun(number uint32) view {
+	pod := &v1.Pod{ObjectMeta: metav1.ObjectMeta{Name: fmt.Sprint("p", number), Labels: map[string]string{names.Attempt: "1"}}}
+	pod.Spec.NodeName, pod.Status.Phase = "n", v1.PodFailed
+	pod.Status.InitContainerStatuses = []v1.ContainerStatus{{Name: "thole", State: v1.ContainerState{Terminated: &v1.ContainerStateTerminated{ExitCode: 137, Reason: "OOMKilled"}}}}
+	return viewOf(pod, number, false)
 }
 
 func TestTrouble(t *testing.T) {

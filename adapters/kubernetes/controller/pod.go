@@ -57,8 +57,9 @@ func (j *job) podOf(object *api.TrainingJob, m member, images Images) (*v1.Pod, 
 		return nil, &refusal{"FieldMissing", fmt.Sprintf("spec.roles[%d].image: a container image is needed here, and this controller has no default (--default-image)", m.role)}
 	}
 	secure := &v1.SecurityContext{AllowPrivilegeEscalation: new(bool), Capabilities: &v1.Capabilities{Drop: []v1.Capability{"ALL"}}}
-	memory := v1.ResourceList{v1.ResourceMemory: resource.MustParse("32Mi")}
-	small := v1.ResourceList{v1.ResourceCPU: resource.MustParse("10m"), v1.ResourceMemory: memory[v1.ResourceMemory]}
+	// What it copies counts as its memory until it is on the disk, and a disk may be slow.
+	memory := v1.ResourceList{v1.ResourceMemory: resource.MustParse("256Mi")}
+	small := v1.ResourceList{v1.ResourceCPU: resource.MustParse("10m"), v1.ResourceMemory: resource.MustParse("32Mi")}
 	pod.Spec.InitContainers = []v1.Container{{Name: "thole", Image: images.Rank, Command: []string{"/thole-rank", "--install", binFolder},
 		VolumeMounts: []v1.VolumeMount{{Name: "thole-bin", MountPath: binFolder}}, SecurityContext: secure,
 		Resources: v1.ResourceRequirements{Requests: small, Limits: memory}}}
