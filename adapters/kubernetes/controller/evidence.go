@@ -110,28 +110,28 @@ func blame(ending *api.Ending, views []view) api.Incident {
 // quietMs is so long that no rank that lives is quiet: it says that it lives every 500 ms.
 const quietMs = 3000
 
-// compare puts the pod that is more likely the cause first: one that hung or whose node is lost; by the second in which it ended; then one that could not say
-// anything before one that could, because a peer that only lost it can; then by the time that was noted.
+// compare puts the pod that is more likely the cause first: one that hung or whose node is lost; one that was killed with
+// SIGKILL, which no peer's failure makes; by the second in which it ended; then one that could not say anything before one
+// that could, because a peer that only lost it can; then by the time that was noted.
 func compare(a, b view) int {
-	quiet := func(v view) int {
-		if v.lost || v.facts.QuietMs > quietMs {
-			return 0
+	order := func(is func(v view) bool) int {
+		switch x, y := is(a), is(b); {
+		case x && !y:
+			return -1
+		case y && !x:
+			return 1
 		}
-		return 1
+		return 0
 	}
-	silent := func(v view) int {
-		if v.facts.At == 0 {
-			return 0
-		}
-		return 1
-	}
-	failed := func(v view) int {
-		if v.failed && !v.facts.Stopped {
-			return 0
-		}
-		return 1
-	}
-	return cmp.Or(quiet(a)-quiet(b), failed(a)-failed(b), compareTimes(a, b), silent(a)-silent(b), cmp.Compare(a.facts.At, b.facts.At), cmp.Compare(a.rank, b.rank))
+	return cmp.Or(order(func(v view) bool { return v.lost || v.facts.QuietMs > quietMs }),
+		order(func(v view) bool { return v.failed && !v.facts.Stopped }), order(isKilled), compareTimes(a, b),
+		order(func(v view) bool { return v.facts.At == 0 }), cmp.Compare(a.facts.At, b.facts.At), cmp.Compare(a.rank, b.rank))
+}
+
+// isKilled: by SIGKILL, and not because this controller has ended it: thole-rank would have noted that it was asked to stop.
+func isKilled(v view) bool {
+	wholly := v.facts.At == 0 && v.closed != nil && v.closed.ExitCode == 137
+	return !v.facts.Stopped && (v.facts.Signal == 9 || wholly)
 }
 
 func compareTimes(a, b view) int {

@@ -55,7 +55,10 @@ func TestBlame(t *testing.T) {
 	}{
 		{"a rank killed, its peers lose it in the same second", []view{ended(0, 10, 1, at(10, 800, lostPeer)), ended(2, 10, 137, at(10, 500, signal))}, kindSignal, 2},
 		{"a whole container killed: it could say nothing", []view{ended(0, 10, 1, at(10, 800, lostPeer)), ended(1, 10, 137, nil)}, kindSignal, 1},
-		{"the peers in the second before", []view{ended(0, 9, 1, at(9, 1, lostPeer)), ended(1, 10, 137, nil)}, kindExit, 0},
+		{"the same, and the kubelet tells of the peer a second earlier", []view{ended(0, 9, 1, at(9, 1, lostPeer)), ended(1, 10, 137, nil)}, kindSignal, 1},
+		{"a framework that aborts when it loses a peer", []view{ended(0, 9, 134, at(9, 999, func(f *rank.Facts) { f.Code, f.Signal = 134, 6 })),
+			ended(3, 10, 137, at(10, 1, signal))}, kindSignal, 3},
+		{"exits in two seconds", []view{ended(1, 10, 1, at(10, 5, lostPeer)), ended(2, 9, 3, at(9, 7, nil))}, kindExit, 2},
 		{"a stopped rank, and a peer that was found waiting for it", []view{ended(0, 10, 124, at(10, 0, func(f *rank.Facts) { f.Hang = "no train step for 10s" })),
 			ended(3, 11, 137, at(10, 900, quiet))}, kindHang, 3},
 		{"those that were asked to end are not the cause", []view{ended(0, 10, 143, at(10, 1, stopped)), ended(1, 10, 1, at(10, 900, lostPeer))}, kindExit, 1},
