@@ -19,6 +19,7 @@ const (
 	Alone    Source = ""         // the pod is a gang of one
 	Ours     Source = "label"    // names.Gang and names.GangSize on the pod
 	PodGroup Source = "podgroup" // scheduling.x-k8s.io, as scheduler-plugins, KubeRay and Kubeflow write it
+	Upstream Source = "upstream" // spec.schedulingGroup: Kubernetes' own PodGroup (KEP-4671; alpha, behind GenericWorkload)
 )
 
 // Key names a gang.
@@ -36,6 +37,9 @@ func KeyOf(pod *v1.Pod) Key {
 	}
 	if name := pod.Labels[names.PodGroup]; name != "" {
 		return Key{PodGroup, pod.Namespace, name}
+	}
+	if group := pod.Spec.SchedulingGroup; group != nil && group.PodGroupName != nil {
+		return Key{Upstream, pod.Namespace, *group.PodGroupName}
 	}
 	return Key{Alone, pod.Namespace, pod.Name + "/" + string(pod.UID)}
 }

@@ -26,8 +26,9 @@ type book struct {
 	seats   map[types.UID]*seat
 	early   map[string]map[types.UID]*v1.Pod // bound to a node that is not known yet
 	ahead   map[types.UID]bool               // known to be gone before our own handler was told
-	sizes   sizes
+	groups  groups
 	aside   *aside
+	lost    func([]types.UID) // tells the framework of pods that have lost their place while nobody asked
 	now     func() time.Time
 	timeout time.Duration
 }
@@ -77,20 +78,21 @@ type refusal struct {
 
 func (r *refusal) Error() string { return r.message }
 
-func newBook(c *core.Core, levels []gang.Level, timeout time.Duration, s sizes, a *aside) *book {
+func newBook(c *core.Core, levels []gang.Level, timeout time.Duration, g groups, a *aside) *book {
 	return &book{mirror: mirror{core: c, levels: levels, nodes: map[string]*node{}, foreign: map[types.UID]foreign{}, admissions: map[string]*admission{}},
-		gangs: map[gang.Key]*entry{}, seats: map[types.UID]*seat{}, ahead: map[types.UID]bool{}, early: map[string]map[types.UID]*v1.Pod{}, sizes: s, aside: a, now: time.Now, timeout: timeout}
+		gangs: map[gang.Key]*entry{}, seats: map[types.UID]*seat{}, ahead: map[types.UID]bool{}, early: map[string]map[types.UID]*v1.Pod{}, groups: g, aside: a, now: time.Now, timeout: timeout}
 }
 
-// least is how many members the gang of a pod needs.
-func (b *book) least(pod *v1.Pod, key gang.Key) (int, error) {
+// needs is what the gang of a pod needs.
+func (b *book) needs(pod *v1.Pod, key gang.Key) (needs, error) {
 	switch key.Source {
 	case gang.Alone:
-		return 1, nil
+		return needs{least: 1}, nil
 	case gang.Ours:
-		return gang.SizeOnPod(pod)
+		least, err := gang.SizeOnPod(pod)
+		return needs{least: least}, err
 	default:
-		return b.sizes.of(key)
+		return b.groups.of(key)
 	}
 }
 
@@ -105,14 +107,14 @@ func (b *book) gathered(pod *v1.Pod) error {
 	if why := b.aside.why(key); why != "" {
 		return errors.New(why)
 	}
-	least, err := b.least(pod, key)
+	n, err := b.needs(pod, key)
 	if err != nil {
 		return err
 	}
 	e := b.entry(key)
 	e.pods[pod.UID] = pod
-	if have := len(e.pods); have < least && len(e.batches) == 0 {
-		return fmt.Errorf("GangNotGathered: %d of the %d members of gang %s exist: it is placed when all do", have, least, key)
+	if have := len(e.pods); have < n.least && len(e.batches) == 0 {
+		return fmt.Errorf("GangNotGathered: %d of the %d members of gang %s exist: it is placed when all do", have, n.least, key)
 	}
 	return nil
 }
@@ -142,7 +144,7 @@ func (b *book) entry(key gang.Key) *entry {
 }
 
 // place answers the node of a pod: of the plan that its gang has, or else of one that is made now, for all of its members
-// together. wake are members that can follow at once.
+// together. wake are members that can follow at once, or are to be told the same.
 func (b *book) place(pod *v1.Pod) (node string, wake []*v1.Pod, err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -163,7 +165,7 @@ func (b *book) place(pod *v1.Pod) (node string, wake []*v1.Pod, err error) {
 		}
 		r.changes, r.pods = b.changes, len(pending)
 		e.refused = r
-		return "", nil, r
+		return "", e.toldBefore(pod), r
 	}
 	e.refused = nil
 	s := b.seats[pod.UID]
@@ -176,6 +178,18 @@ func (b *book) place(pod *v1.Pod) (node string, wake []*v1.Pod, err error) {
 		}
 	}
 	return s.placement.Node, wake, nil
+}
+
+// toldBefore are the siblings of a pod that were told something while they were held back: they are to be told anew.
+func (e *entry) toldBefore(pod *v1.Pod) []*v1.Pod {
+	var out []*v1.Pod
+	for uid := range e.told {
+		if other := e.pods[uid]; other != nil && uid != pod.UID {
+			out = append(out, other)
+		}
+	}
+	e.told = nil
+	return out
 }
 
 // pending are the gang's pods that wait for a place.
@@ -194,17 +208,17 @@ func (b *book) plan(e *entry, pod *v1.Pod, pending []*v1.Pod) error {
 	if why := b.aside.why(e.key); why != "" {
 		return &refusal{message: why, hopeless: true}
 	}
-	least, err := b.least(pod, e.key)
+	n, err := b.needs(pod, e.key)
 	if err != nil {
 		return err
 	}
 	if len(e.batches) > 0 {
-		least = 1 // it has begun: whoever comes now joins when there is room
+		n.least = 1 // it has begun: whoever comes now joins when there is room
 	}
-	if len(pending) < least {
-		return fmt.Errorf("GangNotGathered: %d of the %d members of gang %s exist: it is placed when all do", len(pending), least, e.key)
+	if len(pending) < n.least {
+		return fmt.Errorf("GangNotGathered: %d of the %d members of gang %s exist: it is placed when all do", len(pending), n.least, e.key)
 	}
-	request, err := b.request(e, pending, least)
+	request, err := b.request(e, pending, n)
 	if err != nil {
 		return fmt.Errorf("RequestBad: %w", err)
 	}
@@ -227,7 +241,7 @@ func (b *book) plan(e *entry, pod *v1.Pod, pending []*v1.Pod) error {
 	return nil
 }
 
-func (b *book) request(e *entry, pending []*v1.Pod, least int) (*gang.Request, error) {
+func (b *book) request(e *entry, pending []*v1.Pod, n needs) (*gang.Request, error) {
 	now := b.now()
 	if now.After(e.avoidUntil) {
 		e.avoid = nil
@@ -243,7 +257,11 @@ func (b *book) request(e *entry, pending []*v1.Pod, least int) (*gang.Request, e
 		b.admit(a, now)
 		members = append(members, gang.Member{Pod: p, Demand: d})
 	}
-	return gang.RequestOf(e.key.ID(e.generation), members, least)
+	r, err := gang.RequestOf(e.key.ID(e.generation), members, n.least)
+	if err == nil && r.Topology == nil {
+		r.Topology = n.topology
+	}
+	return r, err
 }
 
 func (b *book) seat(e *entry, r *gang.Request, plan *core.Plan) {
@@ -255,6 +273,7 @@ func (b *book) seat(e *entry, r *gang.Request, plan *core.Plan) {
 		t.seats = append(t.seats, s)
 		b.seats[s.pod.UID] = s
 	}
+	time.AfterFunc(b.timeout+time.Second, func() { b.expire(t) })
 	klog.V(2).InfoS("Placed a gang", "gang", e.key, "generation", t.generation, "members", len(t.seats), "ranks", plan.Ranks)
 }
 
@@ -327,6 +346,18 @@ func (b *book) abandon(t *batch) []types.UID {
 		b.settle(t)
 	}
 	return gone
+}
+
+// expire takes back a plan that nobody has followed: the framework may end a pod's cycle without telling this plugin.
+func (b *book) expire(t *batch) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if slices.Contains(t.gang.batches, t) {
+		if gone := b.abandon(t); len(gone) > 0 {
+			klog.InfoS("A plan was not followed in time", "gang", t.gang.key, "members", len(gone))
+			b.lost(gone)
+		}
+	}
 }
 
 // settle gives the ledger what is left of a batch.

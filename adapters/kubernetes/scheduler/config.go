@@ -36,7 +36,7 @@ const defaultTimeout = 60 * time.Second
 var shared struct {
 	sync.Mutex
 	book     *book
-	groups   *podGroups
+	groups   groups
 	profiles map[string]bool
 	synced   []cache.InformerSynced
 }
@@ -80,7 +80,7 @@ func open(ctx context.Context, args Args, handle fwk.Handle) error {
 	if err != nil {
 		return err
 	}
-	if shared.groups, err = servedPodGroups(ctx, handle.KubeConfig()); err != nil {
+	if shared.groups, err = servedGroups(ctx, handle, args.Levels); err != nil {
 		return err
 	}
 	timeout := time.Duration(args.GangTimeoutSeconds) * time.Second
@@ -89,7 +89,8 @@ func open(ctx context.Context, args Args, handle fwk.Handle) error {
 	}
 	shared.profiles = map[string]bool{}
 	shared.book = newBook(c, args.Levels, timeout, shared.groups, notes)
-	klog.InfoS("Thole's library is open", "version", c.Version(), "levels", levels, "podGroups", shared.groups.served())
+	shared.book.lost = func(uids []types.UID) { reject(handle, uids) }
+	klog.InfoS("Thole's library is open", "version", c.Version(), "levels", levels, "groups", shared.groups.resources())
 	return watch(handle)
 }
 

@@ -21,21 +21,22 @@ import (
 type Plugin struct {
 	handle fwk.Handle
 	book   *book
-	groups *podGroups
+	groups groups
 	synced []cache.InformerSynced
 }
 
 var (
-	_ fwk.PreEnqueuePlugin  = &Plugin{}
-	_ fwk.EnqueueExtensions = &Plugin{}
-	_ fwk.PreFilterPlugin   = &Plugin{}
-	_ fwk.FilterPlugin      = &Plugin{}
-	_ fwk.PostFilterPlugin  = &Plugin{}
-	_ fwk.ScorePlugin       = &Plugin{}
-	_ fwk.ReservePlugin     = &Plugin{}
-	_ fwk.PermitPlugin      = &Plugin{}
-	_ fwk.BindPlugin        = &Plugin{}
-	_ fwk.SignPlugin        = &Plugin{}
+	_ fwk.PreEnqueuePlugin        = &Plugin{}
+	_ fwk.EnqueueExtensions       = &Plugin{}
+	_ fwk.PreFilterPlugin         = &Plugin{}
+	_ fwk.FilterPlugin            = &Plugin{}
+	_ fwk.PostFilterPlugin        = &Plugin{}
+	_ fwk.ScorePlugin             = &Plugin{}
+	_ fwk.ReservePlugin           = &Plugin{}
+	_ fwk.PermitPlugin            = &Plugin{}
+	_ fwk.BindPlugin              = &Plugin{}
+	_ fwk.SignPlugin              = &Plugin{}
+	_ fwk.PlacementGeneratePlugin = &Plugin{}
 )
 
 // Name answers the plugin's name.
@@ -64,12 +65,13 @@ func (p *Plugin) PreEnqueue(_ context.Context, pod *v1.Pod) *fwk.Status {
 // EventsToRegister says what may make room for a pod that waits.
 func (p *Plugin) EventsToRegister(context.Context) ([]fwk.ClusterEventWithHint, error) {
 	events := []fwk.ClusterEventWithHint{
-		{Event: fwk.ClusterEvent{Resource: fwk.Pod, ActionType: fwk.Add | fwk.Delete | fwk.UpdatePodLabel | fwk.UpdatePodScaleDown}, QueueingHintFn: p.whenAPod},
+		{Event: fwk.ClusterEvent{Resource: fwk.Pod, ActionType: fwk.Add | fwk.Delete | fwk.UpdatePodLabel | fwk.UpdatePodScaleDown |
+			fwk.UpdatePodSchedulingGatesEliminated}, QueueingHintFn: p.whenAPod},
 		{Event: fwk.ClusterEvent{Resource: fwk.Node, ActionType: fwk.Add | fwk.UpdateNodeAllocatable | fwk.UpdateNodeLabel |
 			fwk.UpdateNodeTaint | fwk.UpdateNodeAnnotation}, QueueingHintFn: p.whenANode},
 	}
-	if p.groups.served() {
-		events = append(events, fwk.ClusterEventWithHint{Event: fwk.ClusterEvent{Resource: "podgroups.v1alpha1.scheduling.x-k8s.io", ActionType: fwk.Add | fwk.Update}})
+	for _, resource := range p.groups.resources() {
+		events = append(events, fwk.ClusterEventWithHint{Event: fwk.ClusterEvent{Resource: resource, ActionType: fwk.Add | fwk.Update}})
 	}
 	return events, nil
 }
@@ -112,6 +114,13 @@ func (p *Plugin) PreFilter(ctx context.Context, _ fwk.CycleState, pod *v1.Pod, _
 		return nil, fwk.AsStatus(errors.New("the nodes and pods of the cluster are not known yet"))
 	}
 	node, wake, err := p.book.place(pod)
+	if len(wake) > 0 {
+		pods := map[string]*v1.Pod{}
+		for _, other := range wake {
+			pods[klog.KObj(other).String()] = other
+		}
+		p.handle.Activate(klog.FromContext(ctx), pods)
+	}
 	if err != nil {
 		code := fwk.Unschedulable
 		var r *refusal
@@ -119,13 +128,6 @@ func (p *Plugin) PreFilter(ctx context.Context, _ fwk.CycleState, pod *v1.Pod, _
 			code = fwk.UnschedulableAndUnresolvable
 		}
 		return nil, fwk.NewStatus(code, err.Error())
-	}
-	if len(wake) > 0 {
-		pods := map[string]*v1.Pod{}
-		for _, other := range wake {
-			pods[klog.KObj(other).String()] = other
-		}
-		p.handle.Activate(klog.FromContext(ctx), pods)
 	}
 	return &fwk.PreFilterResult{NodeNames: sets.New(node)}, nil
 }
@@ -171,14 +173,21 @@ func (p *Plugin) Reserve(_ context.Context, _ fwk.CycleState, pod *v1.Pod, node 
 }
 
 // Unreserve: the pod did not get through. Its siblings are released at once.
-func (p *Plugin) Unreserve(_ context.Context, _ fwk.CycleState, pod *v1.Pod, _ string) {
+func (p *Plugin) Unreserve(_ context.Context, state fwk.CycleState, pod *v1.Pod, _ string) {
+	if state.IsPodGroupSchedulingCycle() && isManaged(pod) {
+		p.book.rehearsed(pod)
+		return
+	}
 	reject(p.handle, p.book.unreserve(pod))
 }
 
 // Permit waits until all members that were placed together have got here; the last one lets them go.
-func (p *Plugin) Permit(_ context.Context, _ fwk.CycleState, pod *v1.Pod, node string) (*fwk.Status, time.Duration) {
+func (p *Plugin) Permit(_ context.Context, state fwk.CycleState, pod *v1.Pod, node string) (*fwk.Status, time.Duration) {
 	if !isManaged(pod) {
 		return nil, 0
+	}
+	if state.IsPodGroupSchedulingCycle() {
+		return p.rehearse(pod, node), 0
 	}
 	all, left, err := p.book.permit(pod, node)
 	if err != nil {

@@ -27,7 +27,8 @@ func (b *book) follow(pod *v1.Pod, managed bool) []types.UID {
 		return nil // an older word of a pod that is known to be gone
 	}
 	if pod.Spec.NodeName == "" {
-		if managed {
+		// One with a gate cannot be placed: for its gang it is not there yet.
+		if managed && len(pod.Spec.SchedulingGates) == 0 {
 			b.entry(gang.KeyOf(pod)).pods[pod.UID] = pod
 		}
 		return nil
@@ -61,6 +62,9 @@ func (b *book) nodeCame(object *v1.Node) {
 		return
 	}
 	b.setNode(object)
+	for _, e := range b.gangs { // what another plugin has refused there may be right now
+		e.avoid = slices.DeleteFunc(e.avoid, func(name string) bool { return name == object.Name })
+	}
 	early := b.early[object.Name]
 	delete(b.early, object.Name)
 	for _, pod := range early {

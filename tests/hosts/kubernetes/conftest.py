@@ -20,7 +20,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[3]
 CONFIG = """\
 apiVersion: kubescheduler.config.k8s.io/v1
 kind: KubeSchedulerConfiguration
-leaderElection: {{leaderElect: false}}
+leaderElection: %s
 clientConnection: {{kubeconfig: {kubeconfig}, qps: 5000, burst: 5000, contentType: application/vnd.kubernetes.protobuf}}
 podInitialBackoffSeconds: 1
 podMaxBackoffSeconds: 2
@@ -29,6 +29,7 @@ profiles:
 - {{schedulerName: scheduler-plugins-scheduler, plugins: *ours, pluginConfig: *how}}
 - {{schedulerName: thole-plain}}
 """
+LEASE = "{{leaderElect: true, resourceName: thole-test, leaseDuration: 3s, renewDeadline: 2s, retryPeriod: 500ms}}"
 NO_GATES = "GenericWorkload=false"
 
 
@@ -45,12 +46,12 @@ def programs(tmp_path_factory):
     return out
 
 
-def begin_scheduler(cluster, programs):
-    """thole-scheduler as it is installed: with the rights of a scheduler, and that of writing on pods."""
+def begin_scheduler(cluster, programs, name="thole-scheduler", port=10260, lead=False):
+    """thole-scheduler as it is installed: with the rights of a scheduler, and that of writing on pods. lead: one of several, by a lease."""
     kubeconfig = cluster.kubeconfig("thole-scheduler")
-    notes = cluster.d / "notes"
-    config = CONFIG % f"{{{{notes: {notes}, gangTimeoutSeconds: 30}}}}"
-    cluster.start_scheduler("thole-scheduler", programs / "thole-scheduler", kubeconfig, config, gates=NO_GATES,
+    lease = LEASE if lead else "{{leaderElect: false}}"
+    config = CONFIG % (lease, f"{{{{notes: {cluster.d / ('notes-' + name)}, gangTimeoutSeconds: 30}}}}")
+    cluster.start_scheduler(name, programs / "thole-scheduler", kubeconfig, config, port, gates=NO_GATES,
                             environment={"THOLE_LIBRARY": os.environ["THOLE_LIBRARY"]}, options=("--authentication-skip-lookup=true", "-v=2"))
 
 
@@ -60,7 +61,11 @@ def whole_cluster(programs):
     cluster = Cluster(folder)
     try:
         cluster.up(gates=NO_GATES)
-        rules = [{"apiGroups": ["scheduling.x-k8s.io"], "resources": ["podgroups"], "verbs": ["get", "list", "watch"]}]
+        for file in sorted((cluster.parts / "share/scheduler-plugins").glob("*.yaml")):
+            cluster.kubectl("apply", "--server-side", "-f", file)
+        cluster.kubectl("wait", "--for=condition=Established", "crd/podgroups.scheduling.x-k8s.io")
+        rules = [{"apiGroups": ["scheduling.x-k8s.io"], "resources": ["podgroups"], "verbs": ["get", "list", "watch"]},
+                 {"apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "verbs": ["get", "create", "update"]}]
         cluster.api.create("clusterroles", {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole",
                                             "metadata": {"name": "thole-scheduler"}, "rules": rules})
         for role in ("system:kube-scheduler", "system:volume-scheduler", "thole-scheduler"):

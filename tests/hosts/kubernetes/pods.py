@@ -7,12 +7,12 @@ from typing import Any, Optional
 MEMORY, SHARE = "thole.dev/vgpu-memory-mib", "thole.dev/vgpu-share"
 
 
-def add_node(cluster: Any, name: str, gpus: int = 1, mib: int = 8192, cpu: str = "64", **spec: Any) -> None:
-    """A node that kwok plays (simulated), with so many simulated GPUs of `mib` each."""
+def add_node(cluster: Any, name: str, gpus: int = 1, mib: int = 8192, cpu: str = "64", kwok: bool = True, **spec: Any) -> None:
+    """A node that kwok plays (simulated), with so many simulated GPUs of `mib` each; without kwok nobody answers for it."""
     cards = [{"uuid": f"SIM-{name}-{i}", "model": "simulated", "memoryMiB": mib, "contextMiB": 0, "simulated": True} for i in range(gpus)]
     cluster.api.create("nodes", {"apiVersion": "v1", "kind": "Node", "spec": spec,
                                  "metadata": {"name": name, "labels": {"kubernetes.io/hostname": name},
-                                              "annotations": {"kwok.x-k8s.io/node": "fake", "thole.dev/gpus": json.dumps(cards)}}})
+                                              "annotations": {**({"kwok.x-k8s.io/node": "fake"} if kwok else {}), "thole.dev/gpus": json.dumps(cards)}}})
     have = {"cpu": cpu, "memory": "64Gi", "pods": "200", MEMORY: str(gpus * mib), SHARE: str(1000 * gpus)}
     cluster.api.patch("nodes", name, {"status": {"capacity": have, "allocatable": have,
                                                  "conditions": [{"type": "Ready", "status": "True", "reason": "Test"}]}}, part="status")
@@ -63,7 +63,8 @@ def audit(cluster: Any, capacity: int = 8192) -> dict[str, int]:
 
 
 def wipe(cluster: Any) -> None:
-    cluster.api.delete_all("pods")
+    for p in cluster.api.list("pods"):
+        cluster.api.delete("pods", p["metadata"]["name"], grace=0)
     cluster.wait_for(lambda: not cluster.api.list("pods"), "all pods to be gone")
     for n in cluster.api.list("nodes"):
         cluster.api.delete("nodes", n["metadata"]["name"])

@@ -4,22 +4,17 @@ from __future__ import annotations
 import json
 
 import pytest
-from conftest import begin_scheduler
 from pods import add_node, audit, bound, why
 
 MEMORY = "thole.dev/vgpu-memory-mib"
 
 
 @pytest.fixture(scope="module")
-def served(whole_cluster, programs):
-    """KubeRay's and scheduler-plugins' resources. The scheduler looks for PodGroups when it starts."""
-    share = whole_cluster.parts / "share"
-    for folder in ("kuberay", "scheduler-plugins"):
-        for file in sorted((share / folder).glob("*.yaml")):
-            whole_cluster.kubectl("apply", "--server-side", "-f", file)
-    whole_cluster.kubectl("wait", "--for=condition=Established", "crd/rayclusters.ray.io", "crd/rayjobs.ray.io", "crd/podgroups.scheduling.x-k8s.io")
-    whole_cluster.stop("thole-scheduler")
-    begin_scheduler(whole_cluster, programs)
+def served(whole_cluster):
+    """KubeRay's resources."""
+    for file in sorted((whole_cluster.parts / "share/kuberay").glob("*.yaml")):
+        whole_cluster.kubectl("apply", "--server-side", "-f", file)
+    whole_cluster.kubectl("wait", "--for=condition=Established", "crd/rayclusters.ray.io", "crd/rayjobs.ray.io")
     return whole_cluster
 
 
