@@ -45,7 +45,7 @@ def many(what, things):
 
 
 def begin(cluster, programs):
-    config = CONFIG % "{{gangTimeoutSeconds: 60}}"
+    config = CONFIG % ("{{leaderElect: false}}", "{{gangTimeoutSeconds: 60}}")
     cluster.start_scheduler(OURS, programs / OURS, cluster.kubeconfig("bench", "system:masters"), config, gates=NO_GATES, options=OPTIONS,
                             environment={"THOLE_LIBRARY": os.environ["THOLE_LIBRARY"]})
     cluster.start_scheduler("kube-scheduler", cluster.parts / "bin/kube-scheduler", cluster.kubeconfig("bench", "system:masters"), SCHEDULER,
@@ -134,6 +134,18 @@ def latency(cluster, size, times):
         ratio=None, goal=None, note=f"p50 of {times}, max {whole[-1]:.3f}; limit: the time to create its pods; after that p50 {statistics.median(after):.3f}, max {after[-1]:.3f}")
 
 
+def cost():
+    """What of the time of placing a gang goes where. The limit is the core's part: the rest is the way to it and back."""
+    go = subprocess.run([ROOT / "adapters/kubernetes/setup/go"], check=True, capture_output=True, text=True).stdout.strip()
+    done = subprocess.run([go, "test", "-run=^$", "-bench=^BenchmarkGang$", "-benchtime=2s", "./core"], cwd=ROOT / "adapters/kubernetes", check=True,
+                          capture_output=True, text=True, env={**os.environ, "GOFLAGS": "-mod=readonly"})
+    for size, rest in re.findall(r"^BenchmarkGang/(\d+)\S*\s+(.*)$", done.stdout, re.M):
+        part = {name: float(value) for value, name in re.findall(r"(\S+) (\S*us/gang)", rest)}
+        whole, core = part["us/gang"], part["core-us/gang"]
+        say(id=f"kubernetes.gang{size}.cost", ours=round(whole, 1), unit="us", peer=None, limit=round(core, 1), ratio=round(core / whole, 2), goal=None,
+            note=f"plan, reserve and release on 1000 nodes; limit: in the core; crossings {part['cgo-us/gang']:.2f}, marshalling {part['marshalling-us/gang']:.1f}")
+
+
 def memory(cluster):
     for name in (OURS, "kube-scheduler"):
         status = pathlib.Path(f"/proc/{cluster.pid(name)}/status").read_text()
@@ -157,6 +169,7 @@ def main():
         compare(cluster, "kubernetes.gang64", 64, INTREE, "ratio >= 1")
         for size, times in ((8, 20), (64, 10), (512, 3)):
             latency(cluster, size, times)
+        cost()
         ours, plain = memory(cluster)
         say(id="kubernetes.memory", ours=round(ours), unit="MiB", peer=round(plain), limit=None, ratio=round(ours / plain, 2), goal=None,
             note=f"resident, {NODES} nodes, after all of the above; peer: kube-scheduler")

@@ -187,7 +187,7 @@ func (r *Jobs) end(ctx context.Context, object *api.TrainingJob, j *job, views [
 			continue
 		}
 		options := []client.DeleteOption{client.Preconditions{UID: &v.pod.UID}}
-		if s.Ending.Kind != kindStop {
+		if isFailure(s.Ending) {
 			options = append(options, client.GracePeriodSeconds(1)) // the others wait for one that will not come back
 		}
 		if err := r.Delete(ctx, v.pod, options...); client.IgnoreNotFound(err) != nil {
@@ -198,10 +198,11 @@ func (r *Jobs) end(ctx context.Context, object *api.TrainingJob, j *job, views [
 		return soon, nil
 	}
 	r.learn(object, views)
-	if s.Ending.Kind == kindStop {
+	if !isFailure(s.Ending) {
+		reason := map[string]string{kindStop: "Stopped", kindTimeLimit: "TimeLimit"}[s.Ending.Kind]
 		s.Phase, s.CompletionTime = api.Stopped, of(metav1.Now())
-		setCondition(object, api.Ready, false, "Stopped", s.Ending.Message)
-		r.Events.Eventf(object, nil, v1.EventTypeNormal, "Stopped", "Stop", "%s; newest checkpoint: step %d", s.Ending.Message, s.Checkpoint)
+		setCondition(object, api.Ready, false, reason, s.Ending.Message)
+		r.Events.Eventf(object, nil, v1.EventTypeNormal, reason, "Stop", "%s; newest checkpoint: step %d", s.Ending.Message, s.Checkpoint)
 		return time.Millisecond, nil
 	}
 	return time.Millisecond, r.decide(object, j, views)

@@ -26,8 +26,12 @@ const (
 	kindStart  = "Start"
 	kindMemory = "Memory"
 	kindNode   = "Node"
-	kindStop   = "Stop" // of an Ending: nothing has failed
+	// Of an Ending: nothing has failed.
+	kindStop      = "Stop"
+	kindTimeLimit = "TimeLimit"
 )
+
+func isFailure(e *api.Ending) bool { return e.Kind != kindStop && e.Kind != kindTimeLimit }
 
 // view is one pod of the present attempt as the cluster shows it.
 type view struct {

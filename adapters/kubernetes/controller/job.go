@@ -102,7 +102,7 @@ func readJob(c *core.Core, object *api.TrainingJob) (*job, error) {
 	document, err := c.ReadDocument(string(file), "kubernetes")
 	var said *core.Error
 	if errors.As(err, &said) && said.Code == core.Invalid {
-		return nil, refused(document, said)
+		return nil, &refusal{said.Reason, document.Sentence(said)}
 	}
 	if err != nil {
 		return nil, err
@@ -117,21 +117,6 @@ func readJob(c *core.Core, object *api.TrainingJob) (*job, error) {
 		return nil, err
 	}
 	return out, out.fitsHere()
-}
-
-// refused makes one sentence of all errors: there is no line of a file to name, so the field is named.
-func refused(document *core.Document, said *core.Error) error {
-	out := &refusal{said.Reason, said.Message}
-	var all []string
-	for _, n := range document.Notes {
-		if n.Error {
-			all = append(all, strings.TrimPrefix(n.Field+": ", ": ")+n.Message)
-		}
-	}
-	if len(all) > 0 {
-		out.Message = strings.Join(all, "; ")
-	}
-	return out
 }
 
 // fitsHere refuses what this platform does not do.

@@ -187,6 +187,8 @@ func (j *job) environment(object *api.TrainingJob, m member) []v1.EnvVar {
 	}
 	fromPod("THOLE_POD_IP", "status.podIP")
 	fromPod("CUDA_VISIBLE_DEVICES", "metadata.annotations['"+names.VisibleDevices+"']")
+	// NVIDIA's container runtime gives the container these devices and no others; empty gives none.
+	fromPod("NVIDIA_VISIBLE_DEVICES", "metadata.annotations['"+names.VisibleDevices+"']")
 	return out
 }
 

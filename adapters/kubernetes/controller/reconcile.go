@@ -31,6 +31,9 @@ type Jobs struct {
 // soon is for what no event tells of.
 const soon = time.Second
 
+// refusedAgain is when a pod is offered again that the cluster does not take.
+const refusedAgain = 10 * time.Second
+
 // Reconcile brings one job a step further. The job is read past the cache: a status that is older than what was written
 // would make an attempt's pods again.
 func (r *Jobs) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.Result, error) {
@@ -102,7 +105,7 @@ func (r *Jobs) advance(ctx context.Context, object *api.TrainingJob) (time.Durat
 		s.Ending = reasonToEnd(object, j, views)
 		if s.Ending != nil {
 			s.Phase = api.Recovering
-			if s.Ending.Kind == kindStop {
+			if !isFailure(s.Ending) {
 				s.Phase = api.Stopping
 			}
 			// The reason is written before pods are ended for it: otherwise their end would look like one more incident.
@@ -128,7 +131,7 @@ func reasonToEnd(object *api.TrainingJob, j *job, views []view) *api.Ending {
 		return &api.Ending{Kind: kindStop, Message: "asked to stop"}
 	}
 	if limit := time.Duration(j.Spec.TimeLimit); limit > 0 && time.Since(object.Status.StartTime.Time) > limit {
-		return &api.Ending{Kind: kindStop, Message: fmt.Sprintf("the time limit of %v is over", limit)}
+		return &api.Ending{Kind: kindTimeLimit, Message: fmt.Sprintf("the time limit of %v is over", limit)}
 	}
 	return trouble(views)
 }
@@ -200,7 +203,11 @@ func (r *Jobs) start(ctx context.Context, object *api.TrainingJob, j *job, views
 		}
 		err = r.Create(ctx, pod)
 		if apierrors.IsInvalid(err) || apierrors.IsForbidden(err) {
-			return 0, &refusal{"PodRefused", "the cluster does not take the pods of this job: " + err.Error()}
+			// A quota that is used up or a policy of the namespace: somebody may change it, and the job then starts.
+			if setCondition(object, api.Placed, false, "PodRefused", "the cluster does not take the pods of this job: "+err.Error()) {
+				r.Events.Eventf(object, nil, v1.EventTypeWarning, "PodRefused", "Start", "%s", err)
+			}
+			return refusedAgain, nil
 		}
 		if err != nil && !apierrors.IsAlreadyExists(err) {
 			return 0, err

@@ -15,7 +15,7 @@ import (
 	"thole.dev/kubernetes/names"
 )
 
-// Add lets a controller's process follow jobs, pools, and what belongs to them.
+// Add lets a controller's process follow jobs and what belongs to them.
 func Add(m ctrl.Manager, c *core.Core, images Images) error {
 	jobs := &Jobs{Client: m.GetClient(), Live: m.GetAPIReader(), Core: c, Events: m.GetEventRecorder("thole-controller"), Images: images}
 	// Pods of a node that is lost belong to jobs that must hear of it.
@@ -35,20 +35,9 @@ func Add(m ctrl.Manager, c *core.Core, images Images) error {
 	}); err != nil {
 		return err
 	}
-	err := ctrl.NewControllerManagedBy(m).For(&api.TrainingJob{}).Owns(&v1.Pod{}).
+	return ctrl.NewControllerManagedBy(m).For(&api.TrainingJob{}).Owns(&v1.Pod{}).
 		Watches(&v1.Node{}, handler.EnqueueRequestsFromMapFunc(ofNode)).
 		WithOptions(controller.Options{MaxConcurrentReconciles: 4}).Complete(jobs)
-	if err != nil {
-		return err
-	}
-	ofPool := func(_ context.Context, node client.Object) []ctrl.Request {
-		if pool := node.GetLabels()[names.Pool]; pool != "" {
-			return []ctrl.Request{{NamespacedName: types.NamespacedName{Name: pool}}}
-		}
-		return nil
-	}
-	return ctrl.NewControllerManagedBy(m).For(&api.NodePool{}).Watches(&v1.Node{}, handler.EnqueueRequestsFromMapFunc(ofPool)).
-		Complete(&Pools{Client: m.GetClient(), Core: c})
 }
 
 const nodeField = "spec.nodeName"

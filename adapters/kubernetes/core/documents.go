@@ -3,6 +3,8 @@ package core
 // #include "calls.h"
 import "C"
 
+import "strings"
+
 // Note is something that a person should know about their file.
 type Note struct {
 	Line, Column           uint32 // 1 is the first; 0 where there is no place
@@ -32,6 +34,20 @@ func (c *Core) ReadDocument(file, platform string) (*Document, error) {
 		out.Notes = append(out.Notes, Note{uint32(n.line), uint32(n.column), text(n.field), text(n.reason), text(n.message), n.error != 0})
 	}
 	return out, err
+}
+
+// Sentence makes one sentence of all errors of a file that was refused: there is no line to name, so the field is named.
+func (d *Document) Sentence(said *Error) string {
+	var all []string
+	for _, n := range d.Notes {
+		if n.Error {
+			all = append(all, strings.TrimPrefix(n.Field+": ", ": ")+n.Message)
+		}
+	}
+	if len(all) == 0 {
+		return said.Message
+	}
+	return strings.Join(all, "; ")
 }
 
 // RequestOf answers the gang request of a canonical TrainingJob.
@@ -87,19 +103,7 @@ func (c *Core) NodesOf(poolJSON, node string, gpus []GPU) (levels []string, node
 func nodeOf(n *C.thole_node) Node {
 	out := Node{Name: text(n.name), Domains: texts(n.domains), CPUMilli: uint64(n.cpu_milli), MemoryMiB: uint64(n.memory_mib),
 		Cordoned: n.flags&C.THOLE_NODE_CORDONED != 0}
-	for _, g := range elements[C.thole_gpu](n.gpus) {
-		to := GPU{UUID: text(g.uuid), Model: text(g.model), MemoryMiB: uint64(g.memory_mib), ContextMiB: uint64(g.context_mib),
-			MaxVGPUs: uint32(g.max_vgpus), Simulated: g.flags&C.THOLE_GPU_SIMULATED != 0,
-			Unhealthy: g.flags&C.THOLE_GPU_UNHEALTHY != 0, InMIGMode: g.flags&C.THOLE_GPU_MIG != 0}
-		for _, p := range elements[C.thole_mig_profile](g.mig) {
-			profile := MIGProfile{Name: text(p.name), MemoryMiB: uint64(p.memory_mib), Count: uint32(p.count), ShareMilli: uint32(p.share_milli)}
-			for _, at := range elements[C.thole_mig_place](p.placements) {
-				profile.Places = append(profile.Places, [2]uint32{uint32(at.start), uint32(at.size)})
-			}
-			to.MIG = append(to.MIG, profile)
-		}
-		out.GPUs = append(out.GPUs, to)
-	}
+	out.GPUs = gpusOf(n.gpus)
 	return out
 }
 

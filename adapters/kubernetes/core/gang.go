@@ -100,14 +100,18 @@ func roomFor(r *Request) uintptr {
 func (c *Core) Plan(r *Request, now time.Time) (*Plan, error) {
 	var a arena
 	defer a.release()
-	request, plan := a.request(r), C.thole_plan{struct_size: C.sizeof_thole_plan}
-	err := a.call(roomFor(r), func(room *C.thole_buffer, status *C.thole_status) C.thole_code {
-		return C.gang_plan(c.root, c.handle, request, C.int64_t(now.UnixNano()), &plan, room, status)
-	})
+	plan, err := c.plan(&a, a.request(r), roomFor(r), now)
 	if err != nil {
 		return nil, err
 	}
-	return planOf(&plan), nil
+	return planOf(plan), nil
+}
+
+func (c *Core) plan(a *arena, request *C.thole_gang_request, room uintptr, now time.Time) (*C.thole_plan, error) {
+	plan := &C.thole_plan{struct_size: C.sizeof_thole_plan}
+	return plan, a.call(room, func(room *C.thole_buffer, status *C.thole_status) C.thole_code {
+		return C.gang_plan(c.root, c.handle, request, C.int64_t(now.UnixNano()), plan, room, status)
+	})
 }
 
 func planOf(p *C.thole_plan) *Plan {
@@ -154,11 +158,18 @@ type Terms struct {
 func (c *Core) Reserve(r *Request, p *Plan, terms Terms) error {
 	var a arena
 	defer a.release()
-	placements, list := array[C.thole_placement](&a, len(p.Placements))
+	return c.reserve(a.request(r), a.plan(p), terms)
+}
+
+func (a *arena) plan(p *Plan) *C.thole_plan {
+	placements, list := array[C.thole_placement](a, len(p.Placements))
 	for i := range p.Placements {
 		placements[i] = a.placement(&p.Placements[i])
 	}
-	plan := C.thole_plan{struct_size: C.sizeof_thole_plan, gang: C.thole_id{hi: C.uint64_t(p.Gang.Hi), lo: C.uint64_t(p.Gang.Lo)}, placements: list}
+	return &C.thole_plan{struct_size: C.sizeof_thole_plan, gang: C.thole_id{hi: C.uint64_t(p.Gang.Hi), lo: C.uint64_t(p.Gang.Lo)}, placements: list}
+}
+
+func (c *Core) reserve(request *C.thole_gang_request, plan *C.thole_plan, terms Terms) error {
 	reservation := C.thole_reservation{struct_size: C.sizeof_thole_reservation, now_ns: C.int64_t(terms.Now.UnixNano())}
 	if !terms.Expires.IsZero() {
 		reservation.expires_ns = C.int64_t(terms.Expires.UnixNano())
@@ -167,7 +178,7 @@ func (c *Core) Reserve(r *Request, p *Plan, terms Terms) error {
 		reservation.flags = C.THOLE_RESERVE_ADOPT
 	}
 	status := newStatus()
-	if C.gang_reserve(c.root, c.handle, a.request(r), &plan, &reservation, &status) != C.THOLE_OK {
+	if C.gang_reserve(c.root, c.handle, request, plan, &reservation, &status) != C.THOLE_OK {
 		return said(&status)
 	}
 	return nil

@@ -8,8 +8,8 @@ import subprocess
 
 import pytest
 import yaml
-from client import Refused
-from installed import ADAPTER, ROOT, capacity, make_store, status, wait_for_phase
+from client import Client, Refused
+from installed import ADAPTER, ROOT, capacity, describe, make_store, status, wait_for_phase
 from pods import pod
 
 ACCOUNT = "system:serviceaccount:thole-system:"
@@ -159,14 +159,87 @@ def test_a_node_made_anew_gets_its_capacity(installed):
     installed.wait_for(lambda: capacity(installed, node) == before, "the capacity to be written again")
 
 
-def test_a_pool_of_real_gpus_says_that_nobody_finds_them(installed):
+def test_real_gpus_are_what_the_driver_of_a_node_says(installed, request):
+    """A node of a pool that is not simulated: thole-node finds no driver, capacity is zero with the reason; before it looks, that is told."""
+    node = installed.nodes[-1].name
+    before = capacity(installed, node)
+    request.addfinalizer(lambda: installed.wait_for(lambda: capacity(installed, node) == before, "the simulated capacity to be back"))
+    request.addfinalizer(lambda: installed.kubectl("label", "--overwrite", "node", node, "thole.dev/pool=desk"))
     installed.kubectl("apply", "-f", "-", given=json.dumps({"apiVersion": "thole.dev/v1alpha1", "kind": "NodePool", "metadata": {"name": "real"},
                                                             "spec": {"vgpu": {"memory": "10Gi"}}}))
     installed.api.create("nodes", {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "bare", "labels": {"thole.dev/pool": "real"}}})
-    found = installed.wait_for(lambda: installed.api.get("nodes", "bare")["metadata"].get("annotations", {}).get("thole.dev/device-reason"), "a reason")
-    assert found.startswith("NoNodeAgent:") and capacity(installed, "bare") == 0
+
+    def ready():
+        conditions = installed.api.get("nodepools", "real").get("status", {}).get("conditions", [])
+        return next((f"{c['reason']}: {c['message']}" for c in conditions if c["type"] == "Ready"), "")
+
+    installed.wait_for(lambda: ready().startswith("NoNodeAgent: node bare"), "the pool to say that nobody looks", said=ready)
     installed.api.delete("nodes", "bare")
+    installed.kubectl("label", "--overwrite", "node", node, "thole.dev/pool=real")
+    found = installed.wait_for(lambda: installed.api.get("nodes", node)["metadata"]["annotations"].get("thole.dev/device-reason"), "a reason",
+                               said=lambda: describe(installed, "thole-system"))
+    assert found.startswith(("NoDriver:", "PluginNotLoaded:")) and capacity(installed, node) == 0, found
+    installed.wait_for(lambda: ready().startswith(f"NoDevices: node {node}"), "the pool to say why", said=ready)
     installed.kubectl("delete", "nodepool", "real")
+    print(found)
+
+
+def test_an_agent_changes_its_own_node_only(installed):
+    """With the token of its pod, which says where it is."""
+    first, other = (n.name for n in installed.nodes)
+    agent = next(p for p in installed.api.list("pods", "thole-system") if p["metadata"]["labels"].get("app") == "thole-node" and p["spec"]["nodeName"] == first)
+    made = installed.api.call("POST", "/api/v1/namespaces/thole-system/serviceaccounts/thole-node/token", {
+        "apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {"boundObjectRef": {
+            "apiVersion": "v1", "kind": "Pod", "name": agent["metadata"]["name"], "uid": agent["metadata"]["uid"]}}})
+    api = Client(installed.address, 6443, installed.d / "pki/ca.crt", token=made["status"]["token"])
+    note = {"metadata": {"annotations": {"thole.dev/test": "1"}}}
+    api.patch("nodes", first, note)
+    with pytest.raises(Refused) as refusal:
+        api.patch("nodes", other, note)
+    assert "and no other" in refusal.value.message
+    with pytest.raises(Refused) as refusal:
+        api.patch("nodes", other, {"status": {"capacity": {"thole.dev/gpu": "9"}}}, part="status")
+    assert "and no other" in refusal.value.message
+
+
+def test_pods_that_the_cluster_does_not_take_are_offered_again(installed, request):
+    """A quota that is used up is told, and is no end: once it is raised the job runs."""
+    space = "quota"
+    installed.kubectl("create", "namespace", space)
+    request.addfinalizer(lambda: installed.kubectl("delete", "tj", "--all", "-n", space, seconds=120))
+    installed.kubectl("create", "quota", "few", "--hard=pods=1", "-n", space)
+    job = {"apiVersion": "thole.dev/v1alpha1", "kind": "TrainingJob", "metadata": {"name": "two"}, "spec": {"timeLimit": "40s", "gracePeriod": "1s", "roles": [
+        {"name": "r", "members": 2, "vgpu": {"memory": "1Gi"}, "cpu": "10m", "memory": "32Mi", "command": ["sleep", "600"]}]}}
+    installed.kubectl("apply", "-n", space, "-f", "-", given=json.dumps(job))
+
+    def placed():
+        return next((c for c in status(installed, space, "two").get("conditions", []) if c["type"] == "Placed" and c["reason"] == "PodRefused"), None)
+
+    said = installed.wait_for(placed, "the job to say that the cluster refuses it")
+    assert "exceeded quota" in said["message"], said
+    installed.kubectl("delete", "quota", "few", "-n", space)
+    wait_for_phase(installed, space, "Running", name="two")
+    found = wait_for_phase(installed, space, "Stopped", name="two")  # its time limit
+    ready = next(c for c in found["conditions"] if c["type"] == "Ready")
+    assert ready["reason"] == "TimeLimit" and "the time limit of 40s is over" in ready["message"], ready
+    print(f"PodRefused, then Running, then {ready['reason']}: {ready['message']}")
+
+
+def test_what_the_cluster_has_runs_locally_again(installed, tmp_path, request):
+    """`kubectl get -o yaml` of a job, with status and all, is a job file."""
+    space = "again"
+    installed.kubectl("create", "namespace", space)
+    request.addfinalizer(lambda: installed.kubectl("delete", "tj", "--all", "-n", space, seconds=120))
+    job = {"apiVersion": "thole.dev/v1alpha1", "kind": "TrainingJob", "metadata": {"name": "one"}, "spec": {"roles": [
+        {"name": "r", "members": 1, "vgpu": {"memory": "1Gi"}, "cpu": "10m", "memory": "32Mi", "command": ["true"]}]}}
+    installed.kubectl("apply", "-n", space, "-f", "-", given=json.dumps(job))
+    wait_for_phase(installed, space, "Complete", name="one")
+    file = tmp_path / "job.yaml"
+    file.write_text(installed.kubectl("get", "tj", "one", "-n", space, "-o", "yaml").stdout)
+    assert "status:" in file.read_text() and "managedFields" not in file.read_text()
+    done = subprocess.run([os.environ["THOLE_COMMAND"], "--state", tmp_path / "state", "--json", "run", file, "--pool", ROOT / "samples/digits/pool.yaml"],
+                          capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.fixture

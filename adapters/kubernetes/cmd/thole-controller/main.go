@@ -3,6 +3,7 @@
 package main
 
 import (
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -23,6 +24,7 @@ import (
 	"thole.dev/kubernetes/controller"
 	"thole.dev/kubernetes/core"
 	"thole.dev/kubernetes/names"
+	"thole.dev/kubernetes/pool"
 )
 
 const usage = `usage: thole-controller [options]
@@ -85,7 +87,7 @@ func run(library string, images controller.Images, elect bool, namespace, addres
 	if err != nil {
 		return err
 	}
-	if err := controller.Add(m, c, images); err != nil {
+	if err := errors.Join(controller.Add(m, c, images), pool.Add(m, c)); err != nil {
 		return err
 	}
 	return m.Start(ctrl.SetupSignalHandler())
