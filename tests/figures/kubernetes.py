@@ -24,8 +24,7 @@ import urllib.request
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests/hosts/kubernetes"))
-from client import wait_for  # noqa: E402
-from cluster import SCHEDULER, Cluster, missing  # noqa: E402
+from cluster import SCHEDULER, Cluster, missing, wait_for  # noqa: E402
 from conftest import CONFIG, NO_GATES  # noqa: E402
 from pods import add_node, audit, pod  # noqa: E402
 

@@ -19,8 +19,8 @@ import time
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests/hosts/kubernetes"))
 import installed as installation  # noqa: E402
-from client import Refused, wait_for  # noqa: E402
-from cluster import Cluster, missing  # noqa: E402
+from client import Refused  # noqa: E402
+from cluster import Cluster, missing, wait_for  # noqa: E402
 from conftest import NO_GATES  # noqa: E402
 
 KILLS = int(os.environ.get("THOLE_KILLS", "20"))

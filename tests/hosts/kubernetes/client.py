@@ -6,9 +6,8 @@ import json
 import pathlib
 import ssl
 import threading
-import time
 import urllib.parse
-from typing import Any, Callable, Iterator, Optional
+from typing import Any, Iterator, Optional
 
 
 class Refused(Exception):
@@ -149,15 +148,3 @@ class Client:
                 yield event["type"], event["object"]
         finally:
             connection.close()
-
-
-def wait_for(seen: Callable[[], Any], what: str, seconds: float, said: Callable[[], str] = lambda: "", every: float = 0.05) -> Any:
-    """Until `seen()` answers something true, which is returned."""
-    deadline = time.monotonic() + seconds
-    while True:
-        found = seen()
-        if found:
-            return found
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"waited {seconds:.0f} s for {what}\n{said()}")
-        time.sleep(every)

@@ -15,9 +15,10 @@ import tempfile
 import time
 from typing import Any, Callable, Optional
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
-from client import Client, wait_for  # noqa: E402
+sys.path[:0] = [str(pathlib.Path(__file__).resolve().parent), str(pathlib.Path(__file__).resolve().parents[1])]
+from client import Client  # noqa: E402
 from node import Node, begun  # noqa: E402
+from watch import processes_left, wait_for  # noqa: E402
 
 HERE = pathlib.Path(__file__).resolve().parent
 PATIENCE = float(os.environ.get("THOLE_TEST_PATIENCE", "120"))  # seconds, for events on a machine that is busy
@@ -319,19 +320,6 @@ def _free_port() -> int:
     with socket.socket() as one:
         one.bind(("127.0.0.1", 0))
         return one.getsockname()[1]
-
-
-def processes_left(folder: Any) -> list[int]:
-    """Processes whose environment or command line still names the folder."""
-    found = []
-    for entry in pathlib.Path("/proc").iterdir():
-        if entry.name.isdigit() and int(entry.name) != os.getpid():
-            try:
-                if str(folder).encode() in (entry / "environ").read_bytes() + (entry / "cmdline").read_bytes():
-                    found.append(int(entry.name))
-            except OSError:
-                continue
-    return found
 
 
 if __name__ == "__main__":

@@ -55,6 +55,18 @@ def begin_scheduler(cluster, programs, name="thole-scheduler", port=10260, lead=
                             environment={"THOLE_LIBRARY": os.environ["THOLE_LIBRARY"]}, options=("--authentication-skip-lookup=true", "-v=2"))
 
 
+def may_schedule(cluster):
+    """The user thole-scheduler may do what the service account of that name may where Thole is installed."""
+    rules = [{"apiGroups": ["scheduling.x-k8s.io"], "resources": ["podgroups"], "verbs": ["get", "list", "watch"]},
+             {"apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "verbs": ["get", "create", "update"]}]
+    cluster.api.create("clusterroles", {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "metadata": {"name": "thole-scheduler"}, "rules": rules})
+    for role in ("system:kube-scheduler", "system:volume-scheduler", "thole-scheduler"):
+        cluster.api.create("clusterrolebindings", {
+            "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding", "metadata": {"name": f"thole-{role.replace(':', '-')}"},
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": role},
+            "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "thole-scheduler"}]})
+
+
 @pytest.fixture(scope="session")
 def whole_cluster(programs):
     folder = tempfile.mkdtemp(prefix="thole-k8s.", dir="/tmp")
@@ -64,15 +76,7 @@ def whole_cluster(programs):
         for file in sorted((cluster.parts / "share/scheduler-plugins").glob("*.yaml")):
             cluster.kubectl("apply", "--server-side", "-f", file)
         cluster.kubectl("wait", "--for=condition=Established", "crd/podgroups.scheduling.x-k8s.io")
-        rules = [{"apiGroups": ["scheduling.x-k8s.io"], "resources": ["podgroups"], "verbs": ["get", "list", "watch"]},
-                 {"apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "verbs": ["get", "create", "update"]}]
-        cluster.api.create("clusterroles", {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole",
-                                            "metadata": {"name": "thole-scheduler"}, "rules": rules})
-        for role in ("system:kube-scheduler", "system:volume-scheduler", "thole-scheduler"):
-            cluster.api.create("clusterrolebindings", {
-                "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding", "metadata": {"name": f"thole-{role.replace(':', '-')}"},
-                "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": role},
-                "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "thole-scheduler"}]})
+        may_schedule(cluster)
         begin_scheduler(cluster, programs)
         yield cluster
     finally:

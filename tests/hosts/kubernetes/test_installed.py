@@ -187,7 +187,7 @@ def test_real_gpus_are_what_the_driver_of_a_node_says(installed, request):
 def test_an_agent_changes_its_own_node_only(installed):
     """With the token of its pod, which says where it is."""
     first, other = (n.name for n in installed.nodes)
-    agent = next(p for p in installed.api.list("pods", "thole-system") if p["metadata"]["labels"].get("app") == "thole-node" and p["spec"]["nodeName"] == first)
+    agent = next(p for p in installed.api.list("pods", "thole-system") if p["metadata"]["labels"].get("app") == "thole-node" and p["spec"].get("nodeName") == first)
     made = installed.api.call("POST", "/api/v1/namespaces/thole-system/serviceaccounts/thole-node/token", {
         "apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {"boundObjectRef": {
             "apiVersion": "v1", "kind": "Pod", "name": agent["metadata"]["name"], "uid": agent["metadata"]["uid"]}}})

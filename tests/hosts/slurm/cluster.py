@@ -13,6 +13,9 @@ import subprocess
 import sys
 import time
 
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+from watch import processes_left, wait_for  # noqa: E402
+
 UNIT_MIB = 1024  # a shard of the sample configuration
 PLUGIN_FOLDER = "/usr/lib/x86_64-linux-gnu/slurm-wlm"
 PATIENCE = float(os.environ.get("THOLE_TEST_PATIENCE", "120"))  # seconds, for events on a machine that is busy
@@ -178,14 +181,7 @@ class Cluster:
 
     def wait_for(self, seen, what, seconds=PATIENCE):
         """Until `seen()` answers something true, which is returned."""
-        deadline = time.monotonic() + seconds
-        while True:
-            found = seen()
-            if found:
-                return found
-            if time.monotonic() > deadline:
-                raise ClusterFailed(f"waited {seconds:.0f} s for {what}\n{self.log_end('slurmctld.log')}")
-            time.sleep(0.05)
+        return wait_for(seen, what, seconds, said=lambda: self.log_end("slurmctld.log"))
 
     def log_end(self, name, lines=15):
         try:
@@ -340,19 +336,6 @@ class Cluster:
     @staticmethod
     def _environment():
         return {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C", "HOME": "/"}
-
-
-def processes_left(folder):
-    """Processes whose environment or command line still names the folder."""
-    found = []
-    for entry in pathlib.Path("/proc").iterdir():
-        if entry.name.isdigit() and int(entry.name) != os.getpid():
-            try:
-                if str(folder).encode() in (entry / "environ").read_bytes() + (entry / "cmdline").read_bytes():
-                    found.append(int(entry.name))
-            except OSError:
-                continue
-    return found
 
 
 if __name__ == "__main__":
