@@ -1,0 +1,168 @@
+#!/usr/bin/env python3
+"""What Thole costs on Ray, beside plain Ray on the same cluster (two nodes of four simulated GPUs on this machine): tasks and actors
+with a vGPU beside num_gpus and a process of its own, gangs beside placement groups, the encrypted filesystem beside pyarrow's.
+
+Rounds alternate and the median of the pairs counts. THOLE_PAIRS says how many (7).
+"""
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+PAIRS = int(os.environ.get("THOLE_PAIRS", "7"))
+POOL = """\
+apiVersion: thole.dev/v1alpha1
+kind: NodePool
+metadata: {name: wide}
+spec:
+  simulated: true
+  nodes: [{name: wide, count: 2}]
+  gpus: {count: 4, memory: 24Gi, contextMemory: 512Mi}
+  cpu: 16
+  memory: 16Gi
+"""
+
+
+def in_rays_python():
+    """Ray has a Python of its own: goes on in it."""
+    programs = subprocess.run([ROOT / "adapters/ray/setup/install"], check=True, capture_output=True, text=True).stdout.strip()
+    python = f"{programs}/python"
+    if sys.executable != python:
+        paths = f"{ROOT}/sdk/python{os.pathsep}{ROOT}/adapters/ray"
+        os.execve(python, [python, "-B", *sys.argv], {**os.environ, "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}", "PYTHONPATH": paths})
+    sys.path.insert(0, str(ROOT / "tests/hosts/ray"))
+
+
+def seconds(what):
+    begun = time.monotonic()
+    what()
+    return time.monotonic() - begun
+
+
+def compare(figure, unit, amount, ours, peer, goal, note):
+    """`amount` things in the time of each side, or, without one, that time itself; the ratio is above 1 where ours is faster."""
+    rows = []
+    for number in range(PAIRS + 1):  # the first is not counted
+        both = {}
+        for side in (ours, peer) if number % 2 else (peer, ours):
+            both[side] = seconds(side)
+        rows.append((both[ours], both[peer]))
+    mine, other = (statistics.median(column) for column in zip(*rows[1:]))
+    ratio = statistics.median(b / a for a, b in rows[1:])
+    value = (lambda s: round(amount / s, 2)) if amount else (lambda s: round(s, 4))
+    print(json.dumps({"id": figure, "ours": value(mine), "unit": unit, "peer": value(other), "limit": None, "ratio": round(ratio, 3), "goal": goal,
+                      "note": f"{note}; {PAIRS} pairs"}), flush=True)
+
+
+def calls(ray, thole_ray):
+    def nothing():
+        return 1
+
+    task, plain = thole_ray.vgpu(memory="1Gi", share=0.05, cpu=0.1)(nothing), ray.remote(num_gpus=0.05, num_cpus=0.1, max_calls=1)(nothing)
+    count = 24
+    compare("ray.tasks", "tasks/s", count, lambda: ray.get([task.remote() for _ in range(count)]), lambda: ray.get([plain.remote() for _ in range(count)]),
+            "ratio >= 0.97", "a process for each task on both sides; peer: @ray.remote(num_gpus=0.05, max_calls=1)")
+
+    class Actor:
+        def up(self):
+            return 1
+
+    ours, plain = thole_ray.vgpu(memory="8Gi", share=0.3, cpu=0.1)(Actor), ray.remote(num_gpus=0.3, num_cpus=0.1)(Actor)
+
+    def start(kind):
+        def body():
+            actors = [kind.remote() for _ in range(8)]
+            ray.get([a.up.remote() for a in actors])
+            for a in actors:
+                ray.kill(a)
+        return body
+
+    compare("ray.actors", "actors/s", 8, start(ours), start(plain), "ratio >= 0.97", "eight made, called and killed; peer: @ray.remote(num_gpus=0.3)")
+
+
+def gangs(thole_ray):
+    from ray.util.placement_group import placement_group, remove_placement_group
+
+    def ours(size):
+        def body():
+            with thole_ray.gang(thole_ray.Role(size, memory="1Gi", share=0.1, cpu="0.1"), timeout=60):
+                pass
+        return body
+
+    def plain(size):
+        def body():
+            group = placement_group([{"GPU": 0.1, "CPU": 0.1}] * size)
+            if not group.wait(60):
+                raise RuntimeError("the placement group does not stand")
+            remove_placement_group(group)
+        return body
+
+    for size in (4, 16, 64):
+        compare(f"ray.gang{size}", "s", 0, ours(size), plain(size), None, f"{size} members asked for, stood and given back; peer: a placement group of as many bundles")
+
+
+def files(thole_ray):
+    from pyarrow import fs
+
+    folder = pathlib.Path(tempfile.mkdtemp(prefix="thole-ray-figures."))
+    mib = 256
+    data = os.urandom(1 << 20) * mib
+    key = folder / "key"
+    subprocess.run([os.environ["THOLE_COMMAND"], "key", "new", "--file", key], check=True, stdout=subprocess.DEVNULL)
+    sides = {"ours": thole_ray.checkpoint_filesystem(str(folder / "ours"), key=str(key)), "plain": fs.SubTreeFileSystem(str(folder / "plain"), fs.LocalFileSystem())}
+    (folder / "plain").mkdir()
+
+    def write(side):
+        def body():
+            with sides[side].open_output_stream("f") as out:
+                out.write(data)
+            os.sync()  # ours is on the disk when it is closed
+        return body
+
+    def read(side):
+        def body():
+            with sides[side].open_input_file("f") as file:
+                if file.read() != data:
+                    raise RuntimeError("it is not what was written")
+        return body
+
+    try:
+        note = f"a file of {mib} MiB, on the disk at the end; peer: pyarrow's LocalFileSystem, which does not encrypt or verify"
+        compare("ray.filesystem.write", "MB/s", mib * 1.048576, write("ours"), write("plain"), None, note)
+        compare("ray.filesystem.read", "MB/s", mib * 1.048576, read("ours"), read("plain"), None, note)
+    finally:
+        shutil.rmtree(folder)
+
+
+def main():
+    in_rays_python()
+    from cluster import Cluster
+
+    with tempfile.NamedTemporaryFile("w", suffix=".yaml") as pool:
+        pool.write(POOL)
+        pool.flush()
+        cluster = Cluster(pool.name, 2, ray_options=["--num-gpus=4", "--object-store-memory=400000000"])
+        try:
+            cluster.connect()
+            import ray
+
+            import thole.ray
+            calls(ray, thole.ray)
+            gangs(thole.ray)
+            files(thole.ray)
+            ray.shutdown()
+        finally:
+            cluster.stop()
+            shutil.rmtree(cluster.folder, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    main()
