@@ -350,13 +350,15 @@ func (b *book) abandon(t *batch) []types.UID {
 
 // expire takes back a plan that nobody has followed: the framework may end a pod's cycle without telling this plugin.
 func (b *book) expire(t *batch) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if slices.Contains(t.gang.batches, t) {
-		if gone := b.abandon(t); len(gone) > 0 {
-			klog.InfoS("A plan was not followed in time", "gang", t.gang.key, "members", len(gone))
-			b.lost(gone)
+	var gone []types.UID
+	b.locked(func() {
+		if slices.Contains(t.gang.batches, t) {
+			gone = b.abandon(t)
 		}
+	})
+	if len(gone) > 0 {
+		klog.InfoS("A plan was not followed in time", "gang", t.gang.key, "members", len(gone))
+		b.lost(gone)
 	}
 }
 

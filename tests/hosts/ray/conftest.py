@@ -1,10 +1,13 @@
+import json
+import os
 import pathlib
+import subprocess
 import sys
 
 import pytest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
-from cluster import SMALL_POOL, Cluster  # noqa: E402
+from cluster import DIGITS, PATIENCE, ROOT, SMALL_POOL, Cluster  # noqa: E402
 
 
 def _connected(pool, nodes, ray_options=()):
@@ -33,3 +36,14 @@ def wide(tmp_path_factory):
                     "  nodes: [{name: wide, count: 2}]\n  gpus: {count: 4, memory: 24Gi, contextMemory: 512Mi}\n"
                     "  cpu: 16\n  memory: 16Gi\n")
     yield from _connected(str(pool), 2, ["--num-gpus=4", "--object-store-memory=100000000"])
+
+
+@pytest.fixture(scope="session")
+def local(tmp_path_factory):
+    """The digest of `thole run` on this machine."""
+    state = tmp_path_factory.mktemp("local")
+    done = subprocess.run([os.environ["THOLE_COMMAND"], "--state", str(state), "--json", "run", DIGITS, "--pool",
+                           str(ROOT / "samples/digits/pool.yaml"), "--no-metrics-page"], capture_output=True, text=True,
+                          timeout=PATIENCE, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return json.loads(done.stdout)["result"]["digest"]

@@ -1,6 +1,5 @@
 """Jobs on a real cluster: the digits sample as it is, with whatever happens to it, ends with the local run's digest."""
 import json
-import os
 import subprocess
 import sys
 import threading
@@ -8,17 +7,6 @@ import time
 
 import pytest
 from cluster import DIGITS, PATIENCE, ROOT, kill, until
-
-
-@pytest.fixture(scope="module")
-def local(tmp_path_factory):
-    """The digest of `thole run` on this machine."""
-    state = tmp_path_factory.mktemp("local")
-    done = subprocess.run([os.environ["THOLE_COMMAND"], "--state", str(state), "--json", "run", DIGITS, "--pool",
-                           str(ROOT / "samples/digits/pool.yaml"), "--no-metrics-page"], capture_output=True, text=True,
-                          timeout=PATIENCE, check=False)
-    assert done.returncode == 0, done.stderr[-2000:]
-    return json.loads(done.stdout)["result"]["digest"]
 
 
 class Running:

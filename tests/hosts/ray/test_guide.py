@@ -1,0 +1,35 @@
+"""docs/guide/ray.md, word for word: every block in its order, in one shell, with a state folder of its own."""
+import os
+import pathlib
+import re
+import subprocess
+
+from cluster import ROOT
+
+GUIDE = ROOT / "docs/guide/ray.md"
+
+
+def test_word_for_word(local):
+    blocks = re.findall(r"^```sh[^\n]*\n(.*?)^```$", GUIDE.read_text(), re.M | re.S)
+    assert blocks[-1].strip() == "thole-ray stop"
+    script = "set -euo pipefail\ntrap 'thole-ray stop >/dev/null 2>&1 || true' ERR\n" + "".join(
+        f"echo '--- block {n} of {len(blocks)}'\n{text}" for n, text in enumerate(blocks, 1))
+    state = pathlib.Path("/tmp") / f"thole-guide.{os.getpid()}"  # a socket's path in it must be short
+    state.mkdir(mode=0o700)
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("RAY_", "THOLE_RAY"))}
+    environment.setdefault("THOLE_CACHE", str(pathlib.Path("~/.cache/thole").expanduser()))
+    done = subprocess.run(["bash", "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=600, check=False, stdin=subprocess.DEVNULL,
+                          env={**environment, "XDG_STATE_HOME": str(state), "NO_COLOR": "1"})
+    assert done.returncode == 0, f"{done.stdout[-4000:]}\n{done.stderr[-3000:]}"
+    assert re.search(rf"^ +digest +{local}$", done.stdout, re.M), done.stdout[-3000:]
+    left = [p for p in pathlib.Path("/proc").iterdir() if p.name.isdigit() and str(state).encode() in _environment(p)]
+    assert not left
+    subprocess.run(["rm", "-rf", state], check=True)
+    print(f"{len(blocks)} of {len(blocks)} blocks; digest {local} = {local}")
+
+
+def _environment(process):
+    try:
+        return (process / "environ").read_bytes()
+    except OSError:
+        return b""
