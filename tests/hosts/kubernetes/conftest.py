@@ -46,13 +46,14 @@ def programs(tmp_path_factory):
     return out
 
 
-def begin_scheduler(cluster, programs, name="thole-scheduler", port=10260, lead=False):
+def begin_scheduler(cluster, programs, name="thole-scheduler", port=10260, lead=False, library=None):
     """thole-scheduler as it is installed: with the rights of a scheduler, and that of writing on pods. lead: one of several, by a lease."""
     kubeconfig = cluster.kubeconfig("thole-scheduler")
     lease = LEASE if lead else "{{leaderElect: false}}"
     config = CONFIG % (lease, f"{{{{notes: {cluster.d / ('notes-' + name)}, gangTimeoutSeconds: 30}}}}")
     cluster.start_scheduler(name, programs / "thole-scheduler", kubeconfig, config, port, gates=NO_GATES,
-                            environment={"THOLE_LIBRARY": os.environ["THOLE_LIBRARY"]}, options=("--authentication-skip-lookup=true", "-v=2"))
+                            environment={"THOLE_LIBRARY": str(library or os.environ["THOLE_LIBRARY"]), "THOLE_REAL_LIBRARY": os.environ["THOLE_LIBRARY"]},
+                            options=("--authentication-skip-lookup=true", "-v=2"))
 
 
 def may_schedule(cluster):

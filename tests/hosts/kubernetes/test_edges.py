@@ -1,8 +1,10 @@
 """What can go wrong around thole-scheduler: nodes that go, pods that linger, gangs that are deleted at any moment, and leaders that change."""
 from __future__ import annotations
 
+import pathlib
 import random
 import signal
+import subprocess
 import time
 
 import pytest
@@ -231,6 +233,32 @@ def test_a_gang_of_which_a_part_cannot_be_bound(cluster):
 
 
 # --- Schedulers. ----------------------------------------------------------------------------------------------------
+
+def test_a_gang_that_ends_the_process_is_set_aside(cluster, programs, tmp_path):
+    """A defect of the library that one gang meets ends the scheduler once: the next one sets that gang aside and places the others."""
+    here = pathlib.Path(__file__).resolve().parent
+    library = tmp_path / "libthole.so.0"
+    subprocess.run(["cc", "-shared", "-fPIC", f"-I{here.parents[2] / 'abi/include'}", "-o", library, here / "crashing.c", "-ldl"], check=True)
+    cluster.stop("thole-scheduler")
+    begin_scheduler(cluster, programs, library=library)
+    add_node(cluster, "a", gpus=4)
+    gang(cluster, "bad", [256] * 13)
+    cluster.wait_for(lambda: not cluster.pid("thole-scheduler"), "the scheduler to end")
+    ended = 1
+    gang(cluster, "good", [4096] * 2)
+    for _ in range(2):  # and the one after that knows it, too
+        begin_scheduler(cluster, programs, library=library)
+        lie(cluster, "good-0", "good-1")
+        said = waits(cluster, "bad-0", "GangSetAside")
+        assert "report it" in said and cluster.pid("thole-scheduler")
+        cluster.stop("thole-scheduler")
+        for i in range(2):
+            cluster.api.delete("pods", f"good-{i}", grace=0)
+        gang(cluster, "good", [4096] * 2)
+    begin_scheduler(cluster, programs)
+    lie(cluster, "good-0", "good-1")
+    print(f"{ended} crash, 3 starts after it: {said}")
+
 
 def test_a_leader_that_is_killed_is_followed_by_the_other(cluster, programs):
     """Two schedulers, one lease. The leader is killed in the middle of a stream of gangs, three times; no GPU is held twice."""
