@@ -115,18 +115,19 @@ def slurm(suite, context):
 
 
 def ray(suite, context):
-    """Against real Ray on loopback, in a Python environment of its own."""
+    """Against real Ray on loopback, in a Python environment of its own; with --long also the one about a year older."""
     if not context.build(suite, "release"):
         return
-    made = subprocess.run([os.path.join(ROOT, "adapters/ray/setup/install")], capture_output=True, text=True, check=False)
-    if made.returncode != 0:
-        suite.add("tests/hosts/ray", SKIPPED, f"needs ray: {last_lines(made.stderr, 3)}")
-        return
-    programs = made.stdout.strip()
-    environment = context.environment()
-    environment["PYTHONPATH"] += os.pathsep + os.path.join(ROOT, "adapters/ray")
-    environment["PATH"] = programs + os.pathsep + environment["PATH"]
-    run_pytest(suite, os.path.join(ROOT, "tests/hosts/ray"), os.path.join(programs, "python"), environment)
+    for version in ("2.60", "2.52") if context.long else ("2.60",):
+        made = subprocess.run([os.path.join(ROOT, "adapters/ray/setup/install"), version], capture_output=True, text=True, check=False)
+        if made.returncode != 0:
+            suite.add(f"tests/hosts/ray with {version}", SKIPPED, f"needs ray: {last_lines(made.stderr, 3)}")
+            continue
+        programs = made.stdout.strip()
+        environment = context.environment()
+        environment["PYTHONPATH"] += os.pathsep + os.path.join(ROOT, "adapters/ray")
+        environment["PATH"] = programs + os.pathsep + environment["PATH"]
+        run_pytest(suite, os.path.join(ROOT, "tests/hosts/ray"), os.path.join(programs, "python"), environment)
 
 
 def kubernetes(suite, context):
