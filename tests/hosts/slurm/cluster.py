@@ -181,7 +181,10 @@ class Cluster:
 
     def wait_for(self, seen, what, seconds=PATIENCE):
         """Until `seen()` answers something true, which is returned."""
-        return wait_for(seen, what, seconds, said=lambda: self.log_end("slurmctld.log"))
+        try:
+            return wait_for(seen, what, seconds, said=lambda: self.log_end("slurmctld.log"))
+        except TimeoutError as late:
+            raise ClusterFailed(str(late)) from None
 
     def log_end(self, name, lines=15):
         try:

@@ -86,8 +86,8 @@ def test_epilog_that_fails(one):
 
 def test_scancel_while_it_completes(one):
     """COMPLETING, held there by an epilog that waits: scancel changes nothing, and nothing is left."""
-    job = one.sbatch("-w", "n1", "--thole-vgpu-memory=1Gi", wrap="until [ -e go ]; do sleep 0.1; done")
-    one.wait_state(job, "RUNNING")
+    job = one.sbatch("-w", "n1", "--thole-vgpu-memory=1Gi", wrap="touch begun; until [ -e go ]; do sleep 0.1; done")
+    one.wait_for((one.work / "begun").exists, "the script to run")  # its own slurmstepd has read the configuration
     release = hold(one.d / "etc/thole.conf")
     (one.work / "go").touch()
     try:
