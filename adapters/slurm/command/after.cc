@@ -132,13 +132,12 @@ result<int> after(const std::string &folder, int code) {
     if (const auto retired = retire(*c, s.checkpoints(), s.keep); !retired) say(retired.error().message);
   if (code == 0) return 0;
   if (exists(folder + "/cancelled")) return code;
-  // Stopped by Slurm: at its time limit it is over, and for a job that goes before, it waits for its turn.
-  if (code == stopped && !s.limited) {
-    say(fmt::format("attempt {} was stopped after a last checkpoint: back into the queue", this_attempt()));
-    return start_again(code);
-  }
-  if (code == stopped) return code;
-  return after_incident(*c, s, code);
+  // Stopped by Slurm: at its time limit it is over, and for a job that goes before, it waits for its turn. The first
+  // rank that left says so; srun's own code is that of the worst, which it may have killed because that one had left.
+  if (code != stopped && first_failure(s, this_attempt()).code != stopped) return after_incident(*c, s, code);
+  if (s.limited) return stopped;
+  say(fmt::format("attempt {} was stopped after a last checkpoint: back into the queue", this_attempt()));
+  return start_again(stopped);
 }
 
 }  // namespace thole::slurm

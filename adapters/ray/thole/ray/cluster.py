@@ -79,8 +79,6 @@ def _start_of(pid: int) -> str:
 
 def connect(folder: Path, address: str = "") -> Cluster:
     """Connects this process to the cluster: the address given, RAY_ADDRESS, or the one started from this folder."""
-    import ray
-
     cluster = Cluster(folder)
     where = address or os.environ.get("RAY_ADDRESS", "") or cluster.data["address"]
     if not where:
@@ -89,6 +87,8 @@ def connect(folder: Path, address: str = "") -> Cluster:
     for name, value in cluster.environment().items():
         os.environ.setdefault(name, value)
     os.environ.setdefault("RAY_RUNTIME_ENV_PLUGINS", _PLUGINS)
+    import ray  # it reads its environment when it is imported
+
     host, _, port = where.rpartition(":")
     try:
         if port.isdigit():  # Ray itself would try for minutes
@@ -167,10 +167,10 @@ def _await_start(process: "subprocess.Popen[bytes]", log: Path) -> None:
 
 def _names_of_cluster(cluster: Cluster) -> List[str]:
     """The pool nodes that are there. Refuses a cluster whose nodes have another version of Thole, or none."""
-    import ray
-
     for name, value in cluster.environment().items():
         os.environ.setdefault(name, value)
+    import ray  # it reads its environment when it is imported
+
     connect(cluster.folder, cluster.data["address"])
     try:
         nodes = [n for n in ray.nodes() if n["Alive"]]
