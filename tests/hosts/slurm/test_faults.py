@@ -106,6 +106,7 @@ def test_without_root(tmp_path_factory):
         (plugins / file.name).write_bytes(file.read_bytes())
     for name in ("up", "down", "cluster.py"):
         (tools / name).write_bytes((conftest.HERE / name).read_bytes())
+    (tools / "watch.py").write_bytes((conftest.HERE.parent / "watch.py").read_bytes())
     subprocess.run(["chown", "-R", "65534:65534", folder], check=True)
     user = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "env", "HOME=/"]
     try:
