@@ -83,6 +83,11 @@ def main(arguments: Optional[List[str]] = None) -> int:
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     try:
         options.folder = state.folder(options.state)
+        if options.does is not _start:  # Ray reads its environment when it is imported, whoever of us does so first
+            from .cluster import Cluster
+
+            for name, value in Cluster(options.folder).environment().items():
+                os.environ.setdefault(name, value)
         return int(options.does(options))
     except TholeError as error:
         return _say_error(options, error)
