@@ -1,13 +1,18 @@
 """Runs the suites in order, says how each went, and closes with the count of all tests."""
 
 import argparse
+import json
 import os
 import sys
+import tempfile
 import time
 import traceback
 
 import suites
 from results import FAILED, PASSED, SKIPPED, Suite
+
+sys.path.insert(0, os.path.join(suites.ROOT, "tests/hosts"))
+import incidents  # noqa: E402
 
 
 def read_arguments():
@@ -51,6 +56,21 @@ def run(name, context):
     return suite
 
 
+def table(rows):
+    """What happened to the digits job on each platform that ran; on all of them it has to end with the same parameters."""
+    found = [json.loads(line) for line in rows.read().splitlines()]
+    if not found:
+        return []
+    print("\nplatform    digest           incident                 trains again after")
+    print("\n".join(incidents.line(row) for row in found))
+    digests, platforms = {row["digest"] for row in found}, sorted({row["platform"] for row in found})
+    suite = Suite("incidents")
+    suite.seconds = 0.0
+    suite.add(f"one digest in {len(found)} of {len(found)} rows: {', '.join(platforms)}" if len(digests) == 1 else "one digest on all platforms",
+              PASSED if len(digests) == 1 else FAILED, "" if len(digests) == 1 else f"there are {len(digests)}: {sorted(digests)}")
+    return [suite]
+
+
 def main():
     arguments = read_arguments()
     if arguments.list:
@@ -61,8 +81,11 @@ def main():
         os.environ["THOLE_TEST_LONG"] = "1"
     begun = time.monotonic()
     context = suites.Context(long=arguments.long, named=bool(arguments.suite))
+    rows = tempfile.NamedTemporaryFile(prefix="thole-incidents.", suffix=".jsonl")  # noqa: SIM115
+    os.environ[incidents.ROWS] = rows.name
     done = [run(name, context) for name in chosen(arguments)]
 
+    done += table(rows)
     print("\n" + "\n".join(f"{suite.name:12}{suite.seconds:6.0f} s {len(suite.results):6} tests" for suite in done))
     print(f"{(time.monotonic() - begun) / 60:.1f} minutes. What did not pass:")
     quiet = True

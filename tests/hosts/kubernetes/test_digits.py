@@ -10,6 +10,7 @@ import signal
 import time
 from datetime import datetime
 
+import incidents
 import pytest
 from installed import DIGITS, capacity, inside, job, make_store, members, processes, rank_pid, wait_for_checkpoint, wait_for_phase
 
@@ -30,6 +31,13 @@ def begin(cluster, space):
 
 def logs(cluster, space, pod):
     return cluster.kubectl("logs", "-n", space, pod, "-c", "main", check=False).stdout
+
+
+def until_it_goes_on(cluster, space):
+    """Seconds until the second attempt has restored a checkpoint."""
+    begun = time.monotonic()
+    cluster.wait_for(lambda: "goes on after step" in logs(cluster, space, "digits-2-trainer-0"), "an attempt that goes on")
+    return time.monotonic() - begun
 
 
 def check_end(cluster, space, local_digest, incidents):
@@ -75,7 +83,9 @@ def test_rank_killed(installed, space, local_digest):
     begin(installed, space)
     step = wait_for_checkpoint(installed, space, 60)
     os.kill(rank_pid(installed, space, 2), signal.SIGKILL)
+    seconds = until_it_goes_on(installed, space)
     end = check_end(installed, space, local_digest, 1)
+    incidents.record("kubernetes", "rank killed", end["result"]["digest"], seconds)
     [incident] = end["incidents"]
     assert (incident["kind"], incident["rank"], incident["code"], incident["member"]) == ("Signal", 2, 9, "digits-1-trainer-2"), incident
     assert incident["step"] >= step - 20

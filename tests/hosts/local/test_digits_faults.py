@@ -3,6 +3,7 @@ import json
 import pathlib
 import sys
 
+import incidents
 import pytest
 from platform_tools import ROOT, Host
 from test_processes import left
@@ -50,5 +51,8 @@ def test_the_digest_is_that_of_an_uninterrupted_run(digits, fault):
         assert incident["kind"] == "hang" and HANG <= incident["detectionSeconds"] <= HANG + 2
     else:
         assert incident["kind"] == "signal" and incident["detectionSeconds"] <= 1
+    if rank == 2:
+        what = "rank killed" if fault.startswith("kill") else "rank stands still"
+        incidents.record("local", what, end["result"]["digest"], incident["detectionSeconds"] + incident["recoverySeconds"])
     print(f"\n{fault}: noticed after {incident['detectionSeconds']:.3f} s, went on after step {incident['restoredStep']}; equal digest")
     assert not left(host)

@@ -69,7 +69,15 @@ class Cluster:
 
     def raylet_of(self, name):
         """The pid of a node's raylet."""
-        leader = next(n["pid"] for n in self.known()["nodes"] if n["name"] == name)
+        for pid, node, program in self.processes():
+            if node == name and program.endswith(b"raylet/raylet"):
+                return pid
+        raise AssertionError(f"{name} has no raylet")
+
+    def processes(self):
+        """(pid, name of its node, first word) of every process of the cluster; each node is a session of its own."""
+        nodes = {str(n["pid"]): n["name"] for n in self.known()["nodes"]}
+        found = []
         for entry in pathlib.Path("/proc").iterdir():
             if entry.name.isdigit():
                 try:
@@ -77,9 +85,9 @@ class Cluster:
                     program = (entry / "cmdline").read_bytes().split(b"\0")[0]
                 except OSError:
                     continue
-                if session == str(leader) and program.endswith(b"raylet/raylet"):
-                    return int(entry.name)
-        raise AssertionError(f"{name} has no raylet")
+                if session in nodes:
+                    found.append((int(entry.name), nodes[session], program))
+        return found
 
 
 def until(condition, seconds=PATIENCE, what="it"):

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
+sys.path[:0] = [str(folder) for folder in pathlib.Path(__file__).resolve().parents[:2]]
 from cluster import DIGITS, PATIENCE, ROOT, SMALL_POOL, Cluster  # noqa: E402
 
 

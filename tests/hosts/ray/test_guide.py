@@ -22,6 +22,7 @@ def test_word_for_word(local):
                           env={**environment, "XDG_STATE_HOME": str(state), "NO_COLOR": "1"})
     assert done.returncode == 0, f"{done.stdout[-4000:]}\n{done.stderr[-3000:]}"
     assert re.search(rf"^ +digest +{local}$", done.stdout, re.M), done.stdout[-3000:]
+    assert f'"digest": "{local}"' in done.stdout, done.stdout[-3000:]  # the run of Ray Train
     left = [p for p in pathlib.Path("/proc").iterdir() if p.name.isdigit() and str(state).encode() in _environment(p)]
     assert not left
     subprocess.run(["rm", "-rf", state], check=True)

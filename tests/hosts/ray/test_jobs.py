@@ -5,6 +5,7 @@ import sys
 import threading
 import time
 
+import incidents
 import pytest
 from cluster import DIGITS, PATIENCE, ROOT, kill, until
 
@@ -80,6 +81,7 @@ def test_digest_after_an_incident(small, local, incident):
     state, members = running.at_step(50)
     head = small.known()["nodes"][0]["name"]
     victim = next(i for i, m in enumerate(state["gang"]) if m["node"] != head)
+    killed = time.time()
     if incident == "worker":
         kill(members[victim]["pid"])
     elif incident == "rank":
@@ -96,7 +98,7 @@ def test_digest_after_an_incident(small, local, incident):
     gone = {m["firstRank"] for m in state["gang"] if m["node"] == state["gang"][victim]["node"]}
     assert first["rank"] in (gone if incident == "raylet" else {victim}), first
     assert first["restoredStep"] >= 20 and ended["steps"]["run"] < 2 * ended["steps"]["newest"]
-    print(f"ray | {ended['result']['digest'][:16]} | {incident} killed | {first['recoverySeconds']:.1f} s")
+    incidents.record("ray", f"{incident} killed", ended["result"]["digest"], first["noticed"] + first["recoverySeconds"] - killed)
     if incident == "raylet":
         assert state["gang"][victim]["node"] not in {m["node"] for m in ended["gang"]}
         small.start()
@@ -156,6 +158,11 @@ def test_bindings_are_checked(small, tmp_path):
                               (["--key", f"other={key}"], "ArgumentBad"), (["--store", "checkpoints"], "ArgumentBad")):
         done = small.program("submit", DIGITS, *arguments, check=False)
         assert done.returncode != 0 and reason in done.stderr, (arguments, done.stderr)
+
+
+def test_environment_of_a_program(small):
+    said = small.program("environment").stdout.splitlines()
+    assert f"export RAY_ADDRESS={small.known()['address']}" in said and "export RAY_AUTH_MODE=disabled" in said
 
 
 def test_no_cluster(tmp_path):

@@ -3,7 +3,9 @@ import os
 import pathlib
 import re
 import signal
+import time
 
+import incidents
 import pytest
 
 from conftest import SAMPLE
@@ -74,13 +76,18 @@ def test_killed(cluster, thole, local_digest, kill, restarts):
         job = thole.submit(SAMPLE)["id"]
         thole.wait_step(75)
         kill(cluster)
+        begun = time.monotonic()
+        if restarts:
+            cluster.wait_for(lambda: "goes on after step" in thole.logs(), "an attempt that goes on")
+        seconds = time.monotonic() - begun if restarts else None
         digest = thole.wait_digest()
         after = re.findall(r"goes on after step (\d+)", thole.logs())
         lives = int(cluster.field(job, "Restarts")) + 1
         assert digest == local_digest
         assert lives > 1 or not restarts
         assert lives == 1 or (len(after) == 4 and len(set(after)) == 1 and int(after[0]) >= 60)
-        print(f"{kill.__name__}: digest {digest} = {local_digest}; {lives} attempts, on after step {after[:1]}")
+        print(f"{kill.__name__}: {lives} attempts, on after step {after[:1]}")
+        incidents.record("slurm", kill.__name__.replace("kill_", "") + " killed", digest, seconds)
     finally:
         if kill in (kill_slurmd, kill_node):
             cluster.start_slurmd("n2")

@@ -18,7 +18,7 @@ from .errors import GangError
 from .gangs import Gang, Role, gang
 from .vgpus import vgpu
 
-__all__ = ["Gang", "GangError", "Role", "checkpoint_filesystem", "gang", "vgpu"]
+__all__ = ["Gang", "GangError", "RecoveryPolicy", "Role", "checkpoint_filesystem", "gang", "newest_good_checkpoint", "vgpu"]
 
 
 def __getattr__(name: str) -> Any:
@@ -27,4 +27,8 @@ def __getattr__(name: str) -> Any:
         from .filesystem import checkpoint_filesystem
 
         return checkpoint_filesystem
+    if name in ("RecoveryPolicy", "newest_good_checkpoint"):
+        from . import train
+
+        return getattr(train, name)
     raise AttributeError(f"module 'thole.ray' has no attribute {name!r}")

@@ -7,6 +7,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shlex
 import signal
 import sys
 import time
@@ -63,6 +64,7 @@ def _parser() -> argparse.ArgumentParser:
     commands.choices["logs"].add_argument("--attempt", type=int)
     add("explain", _explain, "the tightest constraint, with numbers, if the job does not fit now").add_argument("job")
     add("plan", _plan, "shows what would be placed where; starts nothing").add_argument("job")
+    add("environment", _environment, "prints the exports with which a program of yours joins: eval \"$(thole-ray environment)\"")
     add("pool", _pool, "the GPUs of the live nodes, and what is free on them")
     return top
 
@@ -143,6 +145,17 @@ def _pool(options: argparse.Namespace) -> int:
     lines = [f"{g['node']:<16} {g['uuid']:<42} {g['model']:<16} {g['freeMemoryMiB']:>8} of {g['memoryMiB']} MiB free, "
              f"{g['freeShareMilli']}/1000 share, {g['holders']} holders" for g in gpus]
     _answer(options, {"gpus": gpus}, "\n".join(lines))
+    return 0
+
+
+def _environment(options: argparse.Namespace) -> int:
+    from . import cluster
+
+    found = cluster.Cluster(options.folder)
+    if not found.data["address"]:
+        raise TholeError("THOLE_NOT_FOUND", "StoreGone", f"no cluster is known in {options.folder}: `thole-ray start` one")
+    variables = {"RAY_ADDRESS": found.data["address"], **found.environment()}
+    _answer(options, variables, "\n".join(f"export {name}={shlex.quote(value)}" for name, value in variables.items()))
     return 0
 
 

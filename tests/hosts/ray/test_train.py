@@ -1,0 +1,116 @@
+"""Ray Train over the encrypted filesystem: the digits sample as a run of its own, with a worker and a node killed, with its newest
+checkpoint damaged, and a program that only fails."""
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import time
+
+import incidents
+import pytest
+from cluster import PATIENCE, ROOT, kill, until
+
+SAMPLE = ROOT / "samples/ray/train_digits.py"
+
+
+class Run:
+    """The sample beside the test."""
+
+    def __init__(self, small, folder, *more):
+        self.begun = time.time()
+        self.cluster, self.folder, self.key = small, folder / "store", folder / "train.key"
+        if not self.key.exists():
+            subprocess.run([os.environ["THOLE_COMMAND"], "key", "new", "--file", self.key], check=True, stdout=subprocess.DEVNULL)
+        address = small.known()["address"]
+        self.process = subprocess.Popen([sys.executable, str(SAMPLE), "--storage", str(self.folder), "--key", str(self.key), *more], text=True,
+                                        env={**os.environ, "RAY_ADDRESS": address}, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+    def checkpoints(self):
+        """The checkpoints that lie in the store, each with the parts of all four ranks."""
+        found = sorted((self.folder / "runs/digits").glob("checkpoint_*"))
+        return [c for c in found if len(list(c.glob("rank-*.npz.thole"))) == 4]
+
+    def workers(self):
+        """pid and node of each worker of the training that lives."""
+        return [(pid, node) for pid, node, program in self.cluster.processes() if program.startswith(b"ray::") and b"TrainWorker" in program]
+
+    def said(self, small, text):
+        """Whether a worker of this run has said it; Ray keeps what workers print with the head's files."""
+        logs = pathlib.Path(small.known()["nodes"][0]["temporary"]).glob("session_2*/logs/worker-*")
+        return any(text in log.read_text(errors="replace") for log in logs if log.stat().st_mtime > self.begun)
+
+    def at_checkpoint(self, number):
+        def there():
+            assert self.process.poll() is None, self.process.communicate()[1][-3000:]
+            return len(self.checkpoints()) >= number
+
+        until(there, what=f"checkpoint {number}")
+
+    def end(self):
+        out, err = self.process.communicate(timeout=PATIENCE)
+        assert self.process.returncode == 0, err[-3000:]
+        return json.loads(next(line for line in out.splitlines() if line.startswith("{"))), err  # Ray says of deaths there as well
+
+
+@pytest.mark.parametrize("incident", ["none", "worker", "node"])
+def test_digits(small, local, tmp_path, incident):
+    run = Run(small, tmp_path)
+    run.at_checkpoint(3)  # the first two are registered by then
+    workers = until(lambda: len(run.workers()) == 4 and run.workers(), what="four workers")
+    assert len({pid for pid, _ in workers}) == 4 and len({node for _, node in workers}) > 1
+    head = small.known()["nodes"][0]["name"]
+    victim = next((pid, node) for pid, node in workers if node != head)
+    seconds = None
+    if incident != "none":
+        kill(victim[0] if incident == "worker" else small.raylet_of(victim[1]))
+        begun = time.time()
+        until(lambda: run.said(small, "goes on after step"), what="a worker that goes on")
+        seconds = time.time() - begun
+    result, _ = run.end()
+    assert result["digest"] == local and result["step"] == 200, result
+    plain = [p for p in run.folder.rglob("*") if p.is_file() and b"parameters" in p.read_bytes()]
+    assert not plain, plain  # the name of an array is in every .npz that is not encrypted
+    incidents.record("Ray Train", "none" if incident == "none" else f"{incident} killed", result["digest"], seconds)
+    if incident == "node":
+        small.start()
+
+
+def test_a_damaged_checkpoint_is_passed_over(small, local, tmp_path):
+    """The newest checkpoint is damaged before the worker is killed: an older one is restored, and the digest is the same."""
+    run = Run(small, tmp_path)
+    run.at_checkpoint(3)
+    pid = run.workers()[0][0]
+    os.kill(pid, 19)  # SIGSTOP: no rank gets on
+    newest = run.checkpoints()[-1]
+    part = max((p for p in newest.glob("rank-0.npz.thole/**/*") if p.is_file()), key=lambda p: p.stat().st_size)
+    data = bytearray(part.read_bytes())
+    data[len(data) // 2] ^= 1
+    part.chmod(0o600)
+    part.write_bytes(data)
+    kill(pid)
+    result, _ = run.end()
+    assert result["digest"] == local
+    assert run.said(small, "is passed over")
+
+
+def test_another_key_begins_nothing_anew(small, tmp_path):
+    """A run that was cut off, started again with another key: it says so and ends, and what was saved is left."""
+    run = Run(small, tmp_path)
+    run.at_checkpoint(2)
+    kill(run.process.pid)
+    run.process.communicate()
+    until(lambda: not run.workers(), what="the end of the workers")
+    saved = run.checkpoints()
+    run.key.unlink()
+    again = Run(small, tmp_path)
+    _, err = again.process.communicate(timeout=PATIENCE)
+    assert again.process.returncode != 0 and "Key" in err, err[-2000:]
+    assert run.checkpoints() == saved
+
+
+def test_a_program_that_only_fails_is_stopped(small, tmp_path):
+    """RecoveryPolicy: the same failure without progress, and no end of retries allowed."""
+    run = Run(small, tmp_path, "--steps", "-1")  # no step, no report: the result has no digest
+    _, err = run.process.communicate(timeout=PATIENCE)
+    assert run.process.returncode != 0 and "StopSameCause" in err, err[-2000:]
