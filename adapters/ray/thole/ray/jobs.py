@@ -5,26 +5,20 @@ attempt's members start, so a controller that is restarted fences what the old o
 """
 from __future__ import annotations
 
-import hashlib
 import os
-import socket
 import threading
 import time
 import uuid
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Dict, List, Tuple
 
 from thole import _abi, _native
 from thole.errors import TholeError
 
-from . import documents, gangs, state
+from . import gangs, state
+from .attempt import EXIT_STOPPED, Attempt
 from .history import Incident, decide
-from .rank import Member
 
-EXIT_STOPPED = 75
-_SETTLE_SECONDS = 1.0  # after the first sign of a death: the time for the news of what was first
-_ANSWER_SECONDS = 2.0
-_LOST_SECONDS = 30.0
 _LOG_BYTES = 16 << 20
 
 
@@ -249,213 +243,7 @@ class Controller:
             state.write_json(self._folder / "state.json", self._state)
 
 
-class Attempt:
-    """The members of one attempt, from their start to their end."""
-
-    def __init__(self, controller: Controller, gang: gangs.Gang, attempt: int) -> None:
-        self._c, self._gang, self._attempt = controller, gang, attempt
-        self._actors: List[Any] = []
-        self._runs: Dict[Any, int] = {}
-        self._ended: Dict[int, Dict[str, Any]] = {}
-
-    def run(self) -> Dict[str, Any]:
-        try:
-            self._start()
-            return self._watch()
-        finally:
-            self._finish()
-
-    def _start(self) -> None:
-        import ray
-
-        self._c._seen, self._c._counted, self._c._restored = [], 0, 0  # type: ignore[attr-defined]
-        member = ray.remote(Member)
-        self._actors = [member.options(max_concurrency=8, max_restarts=0, **self._gang.bundle_options(i)).remote()
-                        for i in range(len(self._gang))]
-        self._begun = time.monotonic()
-        where = self._where()
-        if isinstance(where, dict):
-            raise TholeError("THOLE_UNAVAILABLE", "NodeTooSmall", where["message"])
-        with self._c._lock:
-            self._c._members = where
-        nodes = {n: i for i, n in enumerate(dict.fromkeys(w["node"] for w in where))}
-        world = sum(p.ranks for p in self._gang.placements)
-        me = ray.get_runtime_context().current_actor
-        for i, (actor, p) in enumerate(zip(self._actors, self._gang.placements)):
-            role = self._c._spec["roles"][p.role]
-            local = [q for q, w in zip(self._gang.placements, where) if w["node"] == where[i]["node"]]
-            environment = {
-                "RANK": str(p.first_rank), "WORLD_SIZE": str(world), "NODE_RANK": str(nodes[where[i]["node"]]),
-                "LOCAL_RANK": str(sum(q.ranks for q in local if q.first_rank < p.first_rank)),
-                "LOCAL_WORLD_SIZE": str(sum(q.ranks for q in local)), "MASTER_ADDR": where[0]["address"],
-                "MASTER_PORT": str(where[0]["port"]), "THOLE_ATTEMPT": str(self._attempt), **self._c.environment()}
-            if os.environ.get("THOLE_LIBRARY"):
-                environment["THOLE_LIBRARY"] = os.environ["THOLE_LIBRARY"]
-            if role["ranksPerMember"] > 1:
-                environment.update(THOLE_RANKS_PER_MEMBER=str(role["ranksPerMember"]), THOLE_FIRST_RANK=str(p.first_rank),
-                                   NODE_RANK=str(p.member))
-            spec = {"index": i, "attempt": self._attempt, "gang": self._gang.id, "role": role["name"],
-                    "node": self._gang.node_name(i), "placement": p.as_json(), "command": role["command"],
-                    "workdir": role["workdir"], "job_environment": role.get("env", {}), "environment": environment}
-            self._runs[actor.run.remote(spec, me)] = i
-
-    def _where(self) -> Any:
-        import ray
-
-        try:
-            return ray.get([a.where.remote() for a in self._actors], timeout=120)
-        except Exception as error:  # noqa: BLE001: whatever Ray calls it, the members did not come up
-            return {"message": f"the members did not start within 120 s: {type(error).__name__}"}
-
-    def _watch(self) -> Dict[str, Any]:
-        import ray
-
-        limit = documents.seconds(self._c._spec["timeLimit"]) if "timeLimit" in self._c._spec else None
-        pending, asked, first_bad = list(self._runs), 0.0, 0.0
-        grace = documents.seconds(self._c._spec["gracePeriod"])
-        while pending:
-            done, pending = ray.wait(pending, num_returns=1, timeout=0.1)
-            for ref in done:
-                self._note(ref, self._runs[ref])
-            now = time.monotonic()
-            if any(not _fine(e) for e in self._ended.values()) and not asked:
-                first_bad = first_bad or now
-                if now - first_bad >= _SETTLE_SECONDS or not pending:
-                    self._hear_from_silent()
-                    return {"how": "incident", "incident": self._name_incident()}
-            over = limit is not None and time.time() - self._c._state["started"] > limit
-            if (self._c._cancel.is_set() or over) and not asked:
-                asked = now
-                for actor in self._actors:
-                    actor.stop.remote("cancel" if not over else "timeLimit", grace)
-            if asked and now - asked > grace:
-                break
-            hung = None if asked else self._hung()
-            if hung is not None:
-                return {"how": "incident", "incident": hung}
-        if asked:
-            return {"how": "stopped" if self._c._cancel.is_set() else "time"}
-        if any(not _fine(e) for e in self._ended.values()):
-            return {"how": "incident", "incident": self._name_incident()}
-        return {"how": "done"}
-
-    def _hear_from_silent(self) -> None:
-        """Ranks fail with their peer's node well before Ray says that it is lost: who does not answer is waited for."""
-        import ray
-
-        asked = {self._actors[i].here.remote(): i for i in range(len(self._actors)) if i not in self._ended}
-        if not asked:
-            return
-        answered, silent = ray.wait(list(asked), num_returns=len(asked), timeout=_ANSWER_SECONDS)
-        lost = {asked[r] for r in silent}
-        for ref in answered:
-            try:
-                ray.get(ref)
-            except ray.exceptions.RayError:
-                lost.add(asked[ref])
-        refs = [r for r, i in self._runs.items() if i in lost]
-        ended, _ = ray.wait(refs, num_returns=len(refs), timeout=_LOST_SECONDS) if refs else ([], [])
-        for ref in ended:
-            self._note(ref, self._runs[ref])
-
-    def _note(self, ref: Any, index: int) -> None:
-        import ray
-
-        try:
-            self._ended[index] = {**ray.get(ref), "noticed": time.time()}
-        except Exception as error:  # noqa: BLE001: RayActorError and its kin: the worker or its node is gone
-            self._ended[index] = {"lost": True, "noticed": time.time(), "message": type(error).__name__}
-
-    def _name_incident(self) -> Incident:
-        """Of all that ended badly, what was first: no peer's failure makes a lost worker or a SIGKILL."""
-        failures = {m["index"]: m for m in reversed(self._c._seen) if "failure" in m}
-
-        def order(item: Tuple[int, Dict[str, Any]]) -> Tuple[int, float]:
-            index, end = item
-            if end.get("lost"):
-                return 0, end["noticed"]
-            if end.get("code") == -9:
-                return 1, end["at"]
-            return 2, failures[index]["at"] if index in failures else end.get("at", end["noticed"])
-
-        index, end = min(((i, e) for i, e in self._ended.items() if not _fine(e)), key=order)
-        placement = self._gang.placements[index]
-        node = self._gang.node_name(index)
-        if end.get("lost"):
-            gone = self._node_is_gone(placement.node)
-            return Incident("node" if gone else "signal", placement.first_rank, 0 if gone else 9,
-                            f"was lost with its node {node}" if gone else "was lost with its worker", node=node)
-        if not end["started"]:
-            return Incident("start", placement.first_rank, end["errno"], end["message"], node=node)
-        failure = failures.get(index, {}).get("failure")
-        cause, message = "", f"ended with exit code {end['code']}"
-        if end["code"] < 0:
-            message = f"was killed by signal {-end['code']}"
-        if failure:
-            message = f"{failure.get('type')}: {failure.get('message')} ({failure.get('place')})"
-            cause = hashlib.sha256(f"{failure.get('type')}\n{failure.get('place')}".encode()).hexdigest()[:32]
-        kind = "signal" if end["code"] < 0 else "exit"
-        return Incident(kind, placement.first_rank, abs(end["code"]), message, cause=cause, node=node)
-
-    @staticmethod
-    def _node_is_gone(node: str) -> bool:
-        """Ray calls a node dead only after some heartbeats: its raylet is asked, and one that does not answer is waited for
-        until Ray knows too, since the next plan is made on what Ray knows."""
-        import ray
-
-        def known() -> Any:
-            return next((n for n in ray.nodes() if n["NodeID"] == node and n["Alive"]), None)
-
-        entry = known()
-        try:
-            if entry is not None:
-                socket.create_connection((entry["NodeManagerAddress"], entry["NodeManagerPort"]), timeout=2).close()
-                return False
-        except OSError:
-            pass
-        until = time.monotonic() + _LOST_SECONDS
-        while known() is not None and time.monotonic() < until:
-            time.sleep(0.1)
-        return True
-
-    def _hung(self) -> Optional[Incident]:
-        """A rank that has reported steps, and none for hangTimeout."""
-        limit = documents.seconds(self._c._spec["recovery"]["hangTimeout"])
-        with self._c._lock:
-            last = {}
-            for m in self._c._seen:
-                if any(k in m for k in ("step", "sealing", "checkpoint", "restored", "result")):
-                    last[m["index"]] = m["at"]
-        stuck = [(at, i) for i, at in last.items() if i not in self._ended and time.time() - at > limit]
-        if len(stuck) < len(set(range(len(self._actors))) - set(self._ended)) or not stuck:
-            return None  # a rank that waits for another is no hang as long as somebody gets on
-        at, index = min(stuck)
-        return Incident("hang", self._gang.placements[index].first_rank, 0, f"reported no step for {time.time() - at:.1f} s",
-                        node=self._gang.node_name(index))
-
-    def _finish(self) -> None:
-        """Ends whatever is left; when it returns, no process of the attempt runs on a node that is alive."""
-        import ray
-
-        for i, actor in enumerate(self._actors):
-            if i not in self._ended:
-                actor.kill.remote()
-        refs = [r for r, i in self._runs.items() if i not in self._ended]
-        if refs:
-            ray.wait(refs, num_returns=len(refs), timeout=10)
-        for actor in self._actors:
-            ray.kill(actor)
-        with self._c._lock:
-            self._c._members = []
-
-
-def _fine(end: Dict[str, Any]) -> bool:
-    return bool(end.get("started")) and end.get("code") in (0, EXIT_STOPPED)
-
-
 def _exit_code(code: str) -> int:
     return {"THOLE_INVALID": 65, "THOLE_NOT_FOUND": 66, "THOLE_NO_FIT": 69, "THOLE_EXHAUSTED": 69, "THOLE_UNAVAILABLE": 69,
             "THOLE_EXISTS": 69, "THOLE_TIMEOUT": 69, "THOLE_CONFLICT": 69, "THOLE_DATA_LOSS": 74,
             "THOLE_DENIED": 77, "THOLE_REFUSED": 77}.get(code, 70)
-
-
