@@ -163,6 +163,60 @@ def test_steps_and_the_newest(store):
     assert store.rank(attempt=2).restore() == {"step": 10}
 
 
+def test_the_rank_that_commits_keeps_the_newest_only(store):
+    """keep 2 of five steps, by whichever rank seals last; what the next attempt goes on from is among them."""
+    for step in range(1, 6):
+        for r in (0, 1, 2) if step % 2 else (2, 1, 0):
+            last = store.rank(r, 3, keep=2).save(step, {"step": step})
+        assert last.committed
+    assert [(i.step, i.state) for i in store.rank().list()] == [(5, "committed"), (4, "committed")]
+    second = store.rank(attempt=2, keep=1)
+    assert second.restore() == {"step": 5}
+    second.save(6, {"step": 6})
+    assert [i.step for i in store.rank(attempt=2).list()] == [6] and second.restore() == {"step": 6}
+
+
+def test_without_keep_nothing_is_removed(store):
+    for step in range(1, 6):
+        store.rank().save(step, {"step": step})
+    assert len(store.rank().list()) == 5
+    for keep in (-1, 2**32, 2**32 + 1):  # the last would be 1 in 32 bits
+        refused(lambda: store.rank(keep=keep), "OverBound", str(keep))
+
+
+def test_a_peer_that_restores_keeps_what_it_reads(store):
+    """keep 1: rank 0 has saved, rank 1 restores still. Nothing is committed without rank 1, so nothing goes from under it."""
+    first = [store.rank(r, 2, keep=1) for r in (0, 1)]
+    for rank in first:
+        rank.save(10, {"a": np.arange(1000)})
+    fast, slow = (store.rank(r, 2, attempt=2, keep=1) for r in (0, 1))
+    fast.restore()
+    assert not fast.save(20, {"a": np.arange(1000)}).committed
+    assert same(slow.restore(), {"a": np.arange(1000)})
+    assert slow.save(20, {"a": np.arange(1000)}).committed
+    assert [i.step for i in store.rank().list()] == [20]
+
+
+OLD_STAYS = textwrap.dedent("""
+    import os, thole
+    run = thole.join()
+    run.save(1, {"n": 1})
+    stuck = os.path.join(run.checkpoint.list()[0].path, "stuck")
+    os.symlink("nowhere", stuck)  # what is no file of a checkpoint ends every look at the store
+    for step in (2, 3, 4):
+        assert run.save(step, {"n": step}).committed
+    os.remove(stuck)
+    run.save(5, {"n": 5})
+    print([i.step for i in run.checkpoint.list()], run.restore())
+""")
+
+
+def test_old_ones_that_cannot_be_removed_are_told_once_and_end_nothing(store):
+    code, output = run_python(OLD_STAYS, store.environment(THOLE_CHECKPOINT_KEEP=1))
+    assert code == 0 and output.count("old checkpoints cannot be removed") == 1, output
+    assert output.endswith("[5] {'n': 5}\n"), output
+
+
 def cut(array, ranks):
     """Uneven rows of an array, for each rank."""
     edges = [len(array) * r * r // (ranks * ranks) for r in range(ranks + 1)]

@@ -221,7 +221,7 @@ with thole.join() as run:
 
 @pytest.mark.parametrize("environment, sentence", [
     ({"RANK": "two"}, "RANK is 'two'"), ({"RANK": "4", "WORLD_SIZE": "4"}, "ranks count from 0"), ({"WORLD_SIZE": "0"}, "WORLD_SIZE"),
-    ({"THOLE_ATTEMPT": "0"}, "THOLE_ATTEMPT"), ({"THOLE_STORE": "/x"}, "THOLE_RUN")])
+    ({"THOLE_ATTEMPT": "0"}, "THOLE_ATTEMPT"), ({"THOLE_STORE": "/x"}, "THOLE_RUN"), ({"THOLE_CHECKPOINT_KEEP": "-1"}, "THOLE_CHECKPOINT_KEEP")])
 def test_a_bad_environment_is_a_sentence(environment, sentence):
     code, output = run_python("import thole\nthole.join()", environment)
     assert code == 1 and sentence in output

@@ -14,6 +14,7 @@ import ctypes
 import json
 import os
 import struct
+import sys
 import time
 import uuid
 from ctypes import byref, sizeof
@@ -78,10 +79,13 @@ class Checkpoints:
 
     def __init__(self, folder: Union[str, "os.PathLike[str]"], *, run: Union[str, uuid.UUID],
                  key: Union[str, "os.PathLike[str]", None] = None, key_helper: Optional[Sequence[str]] = None,
-                 attempt: int = 1, rank: int = 0, world_size: int = 1, anchor: str = "",
+                 attempt: int = 1, rank: int = 0, world_size: int = 1, anchor: str = "", keep: int = 0,
                  tell: Optional[Tell] = None) -> None:
+        """With `keep` above 0 the rank that commits a checkpoint removes all but the newest so many."""
         if (key is None) == (key_helper is None):
             raise TholeError("THOLE_INVALID", "KeyMissing", "give either a key's path or a key helper's argv")
+        if not 0 <= keep < 2**32:
+            raise TholeError("THOLE_INVALID", "OverBound", f"keep is {keep}: it is from 0, which keeps all, to 4294967295")
         self.folder, self.run = os.fspath(folder), uuid.UUID(str(run))
         self.attempt, self.rank, self.world_size = attempt, rank, world_size
         self.restored_step: Optional[int] = None
@@ -89,6 +93,8 @@ class Checkpoints:
         self._accepted: Optional[_abi.thole_id] = None
         self._fenced_in = 0  # pid
         self._saved = False
+        self._keep = keep
+        self._retire_failed = False
         argv = list(key_helper or [os.fspath(key)])  # type: ignore[arg-type]
         self._arguments = (_abi.thole_str * max(1, len(argv) - 1))(*[_native.text(a) for a in argv[1:]])
         self._key = _native.sized(
@@ -100,7 +106,8 @@ class Checkpoints:
             run=_abi.thole_id(self.run.int >> 64, self.run.int & (2**64 - 1)))
 
     @classmethod
-    def from_environment(cls, rank: int, world_size: int, attempt: int, tell: Optional[Tell] = None) -> Optional["Checkpoints"]:
+    def from_environment(cls, rank: int, world_size: int, attempt: int, keep: int = 0,
+                         tell: Optional[Tell] = None) -> Optional["Checkpoints"]:
         """The store that the platform named, or None."""
         folder = os.environ.get("THOLE_STORE")
         if not folder:
@@ -111,7 +118,7 @@ class Checkpoints:
                              "THOLE_STORE is set: THOLE_RUN, and THOLE_KEY or THOLE_KEY_HELPER, must be set with it")
         return cls(folder, run=run, key=None if helper else key,
                    key_helper=json.loads(helper) if helper else None, attempt=attempt, rank=rank, world_size=world_size,
-                   tell=tell)
+                   keep=keep, tell=tell)
 
     # --- Saving. ----------------------------------------------------------------------------------------------------
 
@@ -140,7 +147,20 @@ class Checkpoints:
         done = Sealed(step, bool(sealed.committed), sealed.missing, sealed.bytes, sealed.file_bytes, sealed.duration_ns / 1e9)
         self._tell({"checkpoint": {"step": step, "committed": done.committed, "missing": done.missing, "bytes": done.bytes,
                                    "file_bytes": done.file_bytes, "seconds": done.seconds}})
+        if done.committed and self._keep > 0:
+            self._retire(core, api)
         return done
+
+    def _retire(self, core: _native.Core, api: Any) -> None:
+        """Removes what is older than the newest `keep`. What a peer restores is not among it: a checkpoint is committed when
+        all ranks of the attempt have sealed their parts, and to do so they must be through with what they began from.
+        A checkpoint too many harms nobody, so a failure is said once and ends nothing."""
+        try:
+            _native.check(api.retire, core.handle, byref(self._store), self._keep, None)
+        except TholeError as error:
+            if not self._retire_failed:
+                print(f"thole: old checkpoints cannot be removed: {error.message}; this is said once", file=sys.stderr, flush=True)
+            self._retire_failed = True
 
     @staticmethod
     def _describe(name: str, value: Any, leaves: dict[str, _arrays.Leaf]) -> Any:

@@ -61,7 +61,8 @@ class Run:
         self._asked = False
         self._failed = False
         self._platform = self._connect()
-        self.checkpoint = Checkpoints.from_environment(self.rank, self.world_size, self.attempt, self._tell)
+        self.checkpoint = Checkpoints.from_environment(self.rank, self.world_size, self.attempt, _number("THOLE_CHECKPOINT_KEEP", 0),
+                                                       self._tell)
         if self._platform is not None:
             self._watch()
         elif "THOLE_ATTEMPT" in os.environ:
