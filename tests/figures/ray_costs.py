@@ -93,7 +93,7 @@ def gangs(thole_ray):
 
     def ours(size):
         def body():
-            with thole_ray.gang(thole_ray.Role(size, memory="1Gi", share=0.1, cpu="0.1"), timeout=60):
+            with thole_ray.gang(thole_ray.Role(size, memory="1Gi", share=0.1, cpu="0.1", host_memory="16Mi"), timeout=60):
                 pass
         return body
 

@@ -6,6 +6,8 @@ import sys
 
 import pytest
 
+# Ray reads them when it is imported, whichever test is the first to do so: without them it looks for 127.0.0.1 elsewhere, and hangs.
+os.environ.update(RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER="0", RAY_AUTH_MODE="disabled", RAY_USAGE_STATS_ENABLED="0")
 sys.path[:0] = [str(folder) for folder in pathlib.Path(__file__).resolve().parents[:2]]
 from cluster import DIGITS, PATIENCE, ROOT, SMALL_POOL, Cluster  # noqa: E402
 

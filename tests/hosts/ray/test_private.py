@@ -1,5 +1,12 @@
 """What the adapter uses of Ray that is not public, by name: when it moves, this says so first."""
 import inspect
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import pytest
 
 
 def test_free_resources():
@@ -30,3 +37,45 @@ def test_bundle_labels():
     from ray.util.placement_group import placement_group
 
     assert "bundle_label_selector" in inspect.signature(placement_group).parameters
+
+
+def test_setup_worker_is_ours(small):
+    """Ray joins the name to a folder of its own, so that an absolute one stands; the raylet begins its workers with it."""
+    from ray._private import node, ray_constants
+
+    from thole.ray import setup_worker
+
+    assert ray_constants.SETUP_WORKER_FILENAME == os.path.basename(setup_worker.__file__)
+    assert "ray_constants.SETUP_WORKER_FILENAME" in inspect.getsource(node)
+    assert os.path.isfile(setup_worker.rays_own())
+    for known in small.known()["nodes"]:
+        command = pathlib.Path(f"/proc/{small.raylet_of(known['name'])}/cmdline").read_bytes()
+        assert os.path.abspath(setup_worker.__file__).encode() in command, known["name"]
+
+
+def set_up(context, *arguments, language="PYTHON"):
+    """What a worker that is only a print would see."""
+    from thole.ray import setup_worker
+
+    program = "import json, os, sys; print(json.dumps([sys.argv[1:], os.environ.get('THOLE_TEST'), sys.executable, 'ray' in sys.modules]))"
+    command = [sys.executable, setup_worker.__file__, "-c", program, *arguments, f"--language={language}",
+               f"--serialized-runtime-env-context={json.dumps(context)}"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    return json.loads(done.stdout) if done.returncode == 0 else done.stderr
+
+
+@pytest.mark.parametrize("context, variable, plain", [
+    ({"env_vars": {"THOLE_TEST": "a b '\"\\ ü"}}, "a b '\"\\ ü", True), ({}, None, True),
+    ({"env_vars": {"THOLE_TEST": "x"}, "command_prefix": [], "java_jars": [], "override_worker_entrypoint": None}, "x", True),
+    ({"env_vars": {"THOLE_TEST": "${HOME}/x"}}, os.path.expandvars("${HOME}/x"), False),
+    ({"command_prefix": ["export", "THOLE_TEST=prefixed", "&&"]}, "prefixed", False),
+    ({"py_executable": f"{sys.executable} -B", "env_vars": {"THOLE_TEST": "x"}}, "x", False)])
+def test_a_worker_is_set_up_as_by_ray(context, variable, plain):
+    """Whatever the context says, the worker finds what Ray's own program would have made."""
+    from thole.ray import setup_worker
+
+    assert setup_worker.is_plain(context) == plain
+    found = set_up(context, "--a=1", "--language", "x y", "-b")
+    assert isinstance(found, list), found
+    arguments, seen, python, imported = found
+    assert (arguments, seen, imported) == (["--a=1", "-b"], variable, False) and os.path.realpath(python) == os.path.realpath(sys.executable)

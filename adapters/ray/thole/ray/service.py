@@ -18,7 +18,7 @@ from .errors import GangError, as_answer
 NAMESPACE = "thole"
 NAME = "thole-gangs"
 TICKET_SECONDS = 30.0
-_LOOK_SECONDS = 0.2
+_LOOK_SECONDS = 0.02, 0.2  # what was given back a moment ago is seen soon; who waits long looks less often
 
 
 class GangService:
@@ -38,6 +38,7 @@ class GangService:
     async def plan(self, job: str, gang: str, wait: float, scale: bool = True) -> Dict[str, Any]:
         """{"placements", "bundles", "nodes"} of a gang that fits now or within `wait` seconds, and a ticket to make it."""
         until = time.monotonic() + wait
+        pause = _LOOK_SECONDS[0]
         try:
             request = documents.Request(job, gang)
             while True:
@@ -58,9 +59,9 @@ class GangService:
                         raise TholeError("THOLE_TIMEOUT", "GangNoFitInCluster", "another gang is being made: try again")
                 self._changed.clear()
                 try:
-                    await asyncio.wait_for(self._changed.wait(), _LOOK_SECONDS)
+                    await asyncio.wait_for(self._changed.wait(), pause)
                 except asyncio.TimeoutError:
-                    pass
+                    pause = min(2 * pause, _LOOK_SECONDS[1])
         except TholeError as error:
             return as_answer(error)
         finally:

@@ -1,0 +1,56 @@
+"""What a raylet starts before a worker that has a runtime environment, in the place of Ray's own program of this name.
+
+Ray's imports all of Ray only to set a few variables and to execute Python once more, which then imports Ray again: a call
+with a vGPU would take twice as long to start as one without. Where the context has nothing but variables, as that of a vGPU, this
+program sets them and executes the worker; with anything else it hands over to Ray's. It must not import Ray.
+"""
+import json
+import os
+import sys
+from importlib.util import find_spec
+from typing import Any, Dict, List, Optional, Tuple
+
+_CONTEXT, _LANGUAGE = "--serialized-runtime-env-context", "--language"
+
+
+def cut(arguments: List[str]) -> Tuple[Optional[str], Optional[str], List[str]]:
+    """(context, language, the worker's own arguments)."""
+    found: Dict[str, str] = {}
+    rest = []
+    words = iter(arguments)
+    for word in words:
+        name, equals, value = word.partition("=")
+        if name in (_CONTEXT, _LANGUAGE):
+            found[name] = value if equals else next(words, "")
+        else:
+            rest.append(word)
+    return found.get(_CONTEXT), found.get(_LANGUAGE), rest
+
+
+def is_plain(context: Dict[str, Any]) -> bool:
+    """Whether it says nothing but variables, of which none refers to another, and a Python that is a file."""
+    variables, python = context.get("env_vars") or {}, context.get("py_executable")
+    others = [k for k, v in context.items() if v and k not in ("env_vars", "py_executable")]
+    return not others and not any("$" in str(v) for v in variables.values()) and (not python or os.path.isfile(python))
+
+
+def rays_own() -> str:
+    """The path of Ray's program, found without importing Ray."""
+    spec = find_spec("ray")
+    assert spec is not None and spec.origin is not None
+    return os.path.join(os.path.dirname(spec.origin), "_private", "workers", "setup_worker.py")
+
+
+def main(arguments: List[str]) -> None:
+    text, language, rest = cut(arguments)
+    context = json.loads(text) if text else None
+    if context is None or language != "PYTHON" or not is_plain(context):
+        os.execv(sys.executable, [sys.executable, rays_own(), *arguments])
+    os.environ.update(context.get("env_vars") or {})
+    python = context.get("py_executable") or sys.executable
+    os.execv(python, [python, *rest])
+
+
+if __name__ == "__main__":
+    sys.path.pop(0)  # this folder: its names are of the package, and not to be found without it
+    main(sys.argv[1:])
