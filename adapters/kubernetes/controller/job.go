@@ -43,8 +43,8 @@ type spec struct {
 		ReadOnly   bool
 	}
 	Checkpoint *struct {
-		Store, Key string
-		Interval   uint64
+		Store, Key     string
+		Interval, Keep uint64
 	}
 	Recovery struct {
 		MaxIncidents, MaxWithoutProgress, MaxSameCause uint32

@@ -181,6 +181,7 @@ func (j *job) environment(object *api.TrainingJob, m member) []v1.EnvVar {
 		set("THOLE_STORE", path.Join(storeFolder, j.Name+"-"+string(object.UID)))
 		set("THOLE_KEY", runFolder+"/key")
 		set("THOLE_CHECKPOINT_INTERVAL", c.Interval)
+		set("THOLE_CHECKPOINT_KEEP", c.Keep) // this process does not see the store: a rank removes what is older
 	}
 	fromPod := func(name, field string) {
 		out = append(out, v1.EnvVar{Name: name, ValueFrom: &v1.EnvVarSource{FieldRef: &v1.ObjectFieldSelector{APIVersion: "v1", FieldPath: field}}})

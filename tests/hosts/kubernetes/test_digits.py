@@ -50,7 +50,15 @@ def check_end(cluster, space, local_digest, incidents):
         texts = [logs(cluster, space, p["metadata"]["name"]) for p in members(cluster, space, end["attempt"])]
         began = {line.split("after step ")[1] for text in texts for line in text.splitlines() if "goes on after step" in line}
         assert len(began) == 1 and int(began.pop()) > 0, texts
+    # Of the checkpoints, ten or more by now, `keep` stay: the newest three.
+    kept = checkpoints(cluster, space)
+    assert kept == [160, 180, 200], (kept, [logs(cluster, space, p["metadata"]["name"]) for p in members(cluster, space, end["attempt"])])
     return end
+
+
+def checkpoints(cluster, space):
+    """Steps of the committed ones in the store."""
+    return sorted(int(m.parts[-3].split("-")[1]) for m in (cluster.d / f"store-{space}").glob("*/*/step-*/*/MANIFEST.thole"))
 
 
 def test_unbroken(installed, space, local_digest):
