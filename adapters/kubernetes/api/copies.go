@@ -18,6 +18,11 @@ func (j *TrainingJob) DeepCopy() *TrainingJob {
 	out.Status = j.Status
 	s := &out.Status
 	s.StartTime, s.CompletionTime, s.NotBefore = s.StartTime.DeepCopy(), s.CompletionTime.DeepCopy(), s.NotBefore.DeepCopy()
+	if s.Progress != nil {
+		progress := *s.Progress
+		progress.Time = progress.Time.DeepCopy()
+		s.Progress = &progress
+	}
 	if s.Ending != nil {
 		ending := *s.Ending
 		s.Ending = &ending

@@ -46,8 +46,9 @@ type JobStatus struct {
 	Attempt            int64                 `json:"attempt,omitempty"`
 	StartedAttempt     int64                 `json:"startedAttempt,omitempty"` // the newest of which all pods were made
 	Members            string                `json:"members,omitempty"`        // that run, of how many
-	Checkpoint         uint64                `json:"checkpoint,omitempty"`     // step of the newest committed one that is known
-	Restored           uint64                `json:"restored,omitempty"`       // step at which the newest attempt that has ended began
+	Progress           *Progress             `json:"progress,omitempty"`
+	Checkpoint         uint64                `json:"checkpoint,omitempty"` // step of the newest committed one that is known
+	Restored           uint64                `json:"restored,omitempty"`   // step at which the newest attempt that has ended began
 	StartTime          *metav1.Time          `json:"startTime,omitempty"`
 	CompletionTime     *metav1.Time          `json:"completionTime,omitempty"`
 	NotBefore          *metav1.MicroTime     `json:"notBefore,omitempty"` // when the next attempt may start
@@ -55,6 +56,14 @@ type JobStatus struct {
 	Incidents          []Incident            `json:"incidents,omitempty"` // oldest first, all of them
 	Result             *runtime.RawExtension `json:"result,omitempty"`    // what the script has reported
 	Conditions         []metav1.Condition    `json:"conditions,omitempty"`
+}
+
+// Progress is how far a job has last said to be. It is told by the job itself, and nothing is decided by it.
+type Progress struct {
+	Attempt int64        `json:"attempt"`
+	Step    uint64       `json:"step"`              // train steps that are done
+	Time    *metav1.Time `json:"time,omitempty"`    // when that was heard
+	Message string       `json:"message,omitempty"` // why nothing is heard at present
 }
 
 // Ending says why an attempt is being ended.

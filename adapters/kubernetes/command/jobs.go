@@ -7,6 +7,7 @@ import (
 	"os"
 	"strings"
 	"text/tabwriter"
+	"time"
 
 	"github.com/spf13/cobra"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -96,6 +97,9 @@ func (s *session) status(c *cobra.Command, arguments []string) error {
 		fmt.Fprintf(s.out, ", %s members run", t.Members)
 	}
 	fmt.Fprintln(s.out)
+	if t.Progress != nil {
+		fmt.Fprintf(s.out, "progress   %s\n", progressOf(t.Progress, time.Now()))
+	}
 	if t.Checkpoint > 0 {
 		fmt.Fprintf(s.out, "checkpoint step %d is the newest that is known\n", t.Checkpoint)
 	}
@@ -109,6 +113,25 @@ func (s *session) status(c *cobra.Command, arguments []string) error {
 		fmt.Fprintf(s.out, "result     %s\n", t.Result.Raw)
 	}
 	return nil
+}
+
+// progressOf says how far a job is, and how old that word is.
+func progressOf(p *api.Progress, now time.Time) string {
+	var out []string
+	if p.Time != nil {
+		out = append(out, fmt.Sprintf("step %d of attempt %d, heard %v ago", p.Step, p.Attempt, max(now.Sub(p.Time.Time), 0).Round(time.Second)))
+	}
+	if p.Message != "" {
+		out = append(out, p.Message)
+	}
+	return strings.Join(out, "; ")
+}
+
+func stepOf(p *api.Progress) uint64 {
+	if p == nil {
+		return 0
+	}
+	return p.Step
 }
 
 func orElse(text, otherwise string) string {
@@ -132,9 +155,10 @@ func (s *session) list(c *cobra.Command) error {
 		return nil
 	}
 	table := tabwriter.NewWriter(s.out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(table, "JOB\tPHASE\tATTEMPT\tMEMBERS\tCHECKPOINT\tINCIDENTS")
+	fmt.Fprintln(table, "JOB\tPHASE\tATTEMPT\tMEMBERS\tSTEP\tCHECKPOINT\tINCIDENTS")
 	for _, j := range jobs.Items {
-		fmt.Fprintf(table, "%s\t%s\t%d\t%s\t%d\t%d\n", j.Name, orElse(j.Status.Phase, "new"), j.Status.Attempt, j.Status.Members, j.Status.Checkpoint, len(j.Status.Incidents))
+		fmt.Fprintf(table, "%s\t%s\t%d\t%s\t%d\t%d\t%d\n", j.Name, orElse(j.Status.Phase, "new"), j.Status.Attempt, j.Status.Members, stepOf(j.Status.Progress),
+			j.Status.Checkpoint, len(j.Status.Incidents))
 	}
 	return table.Flush()
 }

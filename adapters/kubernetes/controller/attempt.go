@@ -41,6 +41,7 @@ func (r *Jobs) follow(ctx context.Context, object *api.TrainingJob, j *job, view
 		}
 	}
 	s.Members = fmt.Sprintf("%d/%d", running, len(members))
+	r.Asker.learned(object)
 	r.describe(object, views, running, len(members))
 	if succeeded == len(members) {
 		r.complete(object, views)
@@ -164,13 +165,20 @@ func (r *Jobs) complete(object *api.TrainingJob, views []view) {
 // learn takes into the status what the pods have left.
 func (r *Jobs) learn(object *api.TrainingJob, views []view) {
 	s := &object.Status
+	step := uint64(0)
 	for _, v := range views {
+		step = max(step, v.facts.Step)
 		s.Checkpoint, s.Restored = max(s.Checkpoint, v.facts.Committed), max(s.Restored, v.facts.Restored)
 		if v.rank == 0 && v.facts.Result != nil {
 			if text, err := json.Marshal(v.facts.Result); err == nil {
 				s.Result = &runtime.RawExtension{Raw: text}
 			}
 		}
+	}
+	if step > 0 {
+		s.Progress = &api.Progress{Attempt: s.Attempt, Step: step, Time: of(metav1.Now())}
+	} else if s.Progress != nil {
+		s.Progress.Message = ""
 	}
 }
 

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
-	"encoding/json"
 	"fmt"
 	"slices"
 	"strconv"
@@ -55,7 +54,7 @@ func viewOf(pod *v1.Pod, firstRank uint32, lost bool) view {
 		}
 	}
 	if out.closed != nil {
-		_ = json.Unmarshal([]byte(out.closed.Message), &out.facts) // without facts there is still the exit code
+		out.facts = rank.FactsOf(out.closed.Message) // without facts there is still the exit code
 	}
 	switch pod.Status.Phase {
 	case v1.PodSucceeded:

@@ -44,6 +44,9 @@ func (j *job) podOf(object *api.TrainingJob, m member, images Images) (*v1.Pod, 
 	pod.Labels = map[string]string{names.Job: j.Name, names.Attempt: attempt, names.Role: role.Name,
 		names.Member: strconv.FormatUint(uint64(m.index), 10), names.Gang: gangName(object)}
 	pod.Annotations = annotations(j, role)
+	if m.firstRank == 0 {
+		pod.Annotations[names.Progress] = strconv.Itoa(progressPort(object))
+	}
 	pod.OwnerReferences = []metav1.OwnerReference{*metav1.NewControllerRef(object, api.GroupVersion.WithKind("TrainingJob"))}
 	pod.Spec = v1.PodSpec{SchedulerName: names.Scheduler, RestartPolicy: v1.RestartPolicyNever, TerminationGracePeriodSeconds: &grace,
 		AutomountServiceAccountToken: new(bool), EnableServiceLinks: new(bool),
@@ -64,7 +67,7 @@ func (j *job) podOf(object *api.TrainingJob, m member, images Images) (*v1.Pod, 
 		VolumeMounts: []v1.VolumeMount{{Name: "thole-bin", MountPath: binFolder}}, SecurityContext: secure,
 		Resources: v1.ResourceRequirements{Requests: small, Limits: memory}}}
 	resources := resourcesOf(role)
-	pod.Spec.Containers = []v1.Container{{Name: "main", Image: image, Command: j.command(m), Env: j.environment(object, m), SecurityContext: secure,
+	pod.Spec.Containers = []v1.Container{{Name: "main", Image: image, Command: j.command(object, m), Env: j.environment(object, m), SecurityContext: secure,
 		Resources: v1.ResourceRequirements{Requests: resources, Limits: resources}}}
 	j.addVolumes(pod, m)
 	return patched(pod, j.Spec.Platforms.Kubernetes.PodPatch)
@@ -127,12 +130,14 @@ func resourcesOf(role core.Role) v1.ResourceList {
 }
 
 // command is what the container starts: thole-rank around the job's own command.
-func (j *job) command(m member) []string {
+func (j *job) command(object *api.TrainingJob, m member) []string {
 	r := j.Spec.Recovery
 	out := []string{binFolder + "/thole-rank", "--grace=" + time.Duration(j.Spec.GracePeriod).String(),
 		"--hang-timeout=" + time.Duration(r.HangTimeout).String(), "--start-timeout=" + time.Duration(r.StartTimeout).String()}
 	if m.firstRank != 0 {
 		out = append(out, "--master="+recordFolder+"/master")
+	} else {
+		out = append(out, "--progress="+strconv.Itoa(progressPort(object)))
 	}
 	if j.Spec.Checkpoint != nil {
 		out = append(out, "--key="+secretFolder+"/key")
@@ -149,6 +154,9 @@ func masterPort(object *api.TrainingJob) int {
 	fmt.Fprintf(h, "%s/%d", object.UID, object.Status.Attempt)
 	return 29500 + int(h.Sum32()%3000)
 }
+
+// progressPort is where rank 0 tells how far the job is, below the ports of rank 0 and of the kernel.
+func progressPort(object *api.TrainingJob) int { return masterPort(object) - 3000 }
 
 // environment is that of docs/reference/job-environment.md, as far as it is known before the pod has an address.
 func (j *job) environment(object *api.TrainingJob, m member) []v1.EnvVar {

@@ -26,6 +26,7 @@ type Jobs struct {
 	Core   *core.Core
 	Events events.EventRecorder
 	Images Images
+	Asker  *asker
 }
 
 // soon is for what no event tells of.

@@ -9,6 +9,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller"
 	"sigs.k8s.io/controller-runtime/pkg/handler"
+	"sigs.k8s.io/controller-runtime/pkg/source"
 
 	"thole.dev/kubernetes/api"
 	"thole.dev/kubernetes/core"
@@ -17,7 +18,8 @@ import (
 
 // Add lets a controller's process follow jobs and what belongs to them.
 func Add(m ctrl.Manager, c *core.Core, images Images) error {
-	jobs := &Jobs{Client: m.GetClient(), Live: m.GetAPIReader(), Core: c, Events: m.GetEventRecorder("thole-controller"), Images: images}
+	asker := newAsker(m.GetClient())
+	jobs := &Jobs{Client: m.GetClient(), Live: m.GetAPIReader(), Core: c, Events: m.GetEventRecorder("thole-controller"), Images: images, Asker: asker}
 	// Pods of a node that is lost belong to jobs that must hear of it.
 	ofNode := func(ctx context.Context, node client.Object) []ctrl.Request {
 		var pods v1.PodList
@@ -35,8 +37,15 @@ func Add(m ctrl.Manager, c *core.Core, images Images) error {
 	}); err != nil {
 		return err
 	}
+	if err := m.GetFieldIndexer().IndexField(context.Background(), &v1.Pod{}, progressField, progressKeyOf); err != nil {
+		return err
+	}
+	if err := m.Add(asker); err != nil {
+		return err
+	}
 	return ctrl.NewControllerManagedBy(m).For(&api.TrainingJob{}).Owns(&v1.Pod{}).
 		Watches(&v1.Node{}, handler.EnqueueRequestsFromMapFunc(ofNode)).
+		WatchesRawSource(source.Channel(asker.news, &handler.EnqueueRequestForObject{})).
 		WithOptions(controller.Options{MaxConcurrentReconciles: 4}).Complete(jobs)
 }
 

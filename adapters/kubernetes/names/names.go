@@ -48,6 +48,9 @@ const (
 // Annotation of pods by the controller: "ADDRESS:PORT" of rank 0.
 const Master = "thole.dev/master"
 
+// Annotation of rank 0's pod by the controller: the port at which it tells how far the job is.
+const Progress = "thole.dev/progress"
+
 // Of nodes.
 const (
 	Pool         = "thole.dev/pool"          // label: the NodePool that the node belongs to

@@ -32,6 +32,22 @@ type Failure struct {
 	Place   string `json:"place"`
 }
 
+// MostStep is the largest train step that there is (THOLE_MAX_STEP).
+const MostStep = 1 << 62
+
+// FactsOf reads a termination message. Any process of the container may have written it: what cannot be read is not there, and
+// a step that no status can hold is none.
+func FactsOf(message string) Facts {
+	var f Facts
+	_ = json.Unmarshal([]byte(message), &f)
+	for _, step := range []*uint64{&f.Step, &f.Committed, &f.Restored} {
+		if *step > MostStep {
+			*step = 0
+		}
+	}
+	return f
+}
+
 // most is what the kubelet takes of a termination message, in bytes.
 const most = 4096
 

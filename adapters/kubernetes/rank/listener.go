@@ -42,6 +42,10 @@ type line struct {
 	Failure  *Failure
 }
 
+func (l *line) isOverBound() bool {
+	return l.Step != nil && *l.Step > MostStep || l.Checkpoint != nil && l.Checkpoint.Step > MostStep || l.Restored != nil && l.Restored.Step > MostStep
+}
+
 func (h *heard) listen(path string) error {
 	listener, err := net.Listen("unix", path)
 	if err != nil {
@@ -84,6 +88,7 @@ func (h *heard) take(rank *oneRank, said line) {
 	switch f := &h.facts; {
 	case said.Hello != nil:
 		rank.greeted = true
+	case said.isOverBound(): // no step is so large; to keep it would spoil what is known
 	case said.Step != nil:
 		rank.stepped, rank.advanced = true, now
 		f.Step = max(f.Step, *said.Step)

@@ -20,6 +20,7 @@ type Options struct {
 	Master       string        // file with "ADDRESS:PORT" of rank 0; not for rank 0 itself
 	Key          string        // file of a Secret, to be copied to THOLE_KEY, where only this user reads it
 	Message      string        // the termination message, /dev/termination-log
+	Progress     string        // "HOST:PORT" where whoever connects is told how far the job is; empty for none
 	Grace        time.Duration // that a stop leaves the ranks
 	HangTimeout  time.Duration
 	StartTimeout time.Duration
@@ -43,6 +44,7 @@ func Run(o Options) int {
 		Facts{NotBegun: err.Error(), Code: ExitNotBegun}.write(o.Message)
 		return ExitNotBegun
 	}
+	tell(o.Progress, h)
 	ended := make(chan syscall.WaitStatus, 1)
 	go reap(process.Pid, ended)
 	look := time.NewTicker(200 * time.Millisecond)

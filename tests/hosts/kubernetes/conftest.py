@@ -111,6 +111,18 @@ def local_digest(tmp_path_factory):
 
 
 @pytest.fixture
+def thole(installed, programs):
+    """`thole --on kubernetes`."""
+    def run(*arguments, check=True):
+        done = subprocess.run([os.environ["THOLE_COMMAND"], "--on", "kubernetes", *map(str, arguments)], capture_output=True, text=True, check=False, timeout=120,
+                              env={**os.environ, "PATH": f"{programs}:{os.environ['PATH']}", "KUBECONFIG": str(installed.kubeconfig("admin", "system:masters"))})
+        assert not check or done.returncode == 0, done.stderr
+        return done
+
+    return run
+
+
+@pytest.fixture
 def cluster(whole_cluster, programs):
     """The cluster, with no node and no pod in it."""
     if not whole_cluster.pid("thole-scheduler"):

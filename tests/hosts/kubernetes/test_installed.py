@@ -240,17 +240,3 @@ def test_what_the_cluster_has_runs_locally_again(installed, tmp_path, request):
     done = subprocess.run([os.environ["THOLE_COMMAND"], "--state", tmp_path / "state", "--json", "run", file, "--pool", ROOT / "samples/digits/pool.yaml"],
                           capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == 0, done.stderr
-
-
-@pytest.fixture
-def thole(installed):
-    """`thole --on kubernetes`."""
-    program = pathlib.Path(os.environ["THOLE_KUBERNETES_PROGRAMS"])
-
-    def run(*arguments, check=True):
-        done = subprocess.run([os.environ["THOLE_COMMAND"], "--on", "kubernetes", *map(str, arguments)], capture_output=True, text=True, check=False, timeout=120,
-                              env={**os.environ, "PATH": f"{program}:{os.environ['PATH']}", "KUBECONFIG": str(installed.kubeconfig("admin", "system:masters"))})
-        assert not check or done.returncode == 0, done.stderr
-        return done
-
-    return run

@@ -41,9 +41,10 @@ func main() {
 	age := column("Age", "date", ".metadata.creationTimestamp", false)
 	jobs := definition(c, "TrainingJob", "trainingjobs", []string{"tj"}, "Namespaced", []object{
 		column("Phase", "string", ".status.phase", false), column("Attempt", "integer", ".status.attempt", false),
-		column("Members", "string", ".status.members", false), column("Checkpoint", "integer", ".status.checkpoint", false),
+		column("Members", "string", ".status.members", false),
+		column("Step", "integer", ".status.progress.step", false), column("Checkpoint", "integer", ".status.checkpoint", false),
 		column("Placed", "string", reasonOf("Placed"), false), age,
-		column("Digest", "string", ".status.result.digest", true), column("Accuracy", "string", ".status.result.accuracy", true)})
+		column("Heard", "date", ".status.progress.time", true), column("Digest", "string", ".status.result.digest", true), column("Accuracy", "string", ".status.result.accuracy", true)})
 	pools := definition(c, "NodePool", "nodepools", nil, "Cluster", []object{
 		column("Nodes", "integer", ".status.nodes", false), column("GPUs", "integer", ".status.gpus", false),
 		column("Simulated", "boolean", ".status.simulated", false), column("Ready", "string", reasonOf("Ready"), false), age})

@@ -5,8 +5,10 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"path/filepath"
+	"strconv"
 
 	"thole.dev/kubernetes/rank"
 )
@@ -32,6 +34,7 @@ func main() {
 	flag.StringVar(&o.Master, "master", "", "`FILE` that says where rank 0 is; not for rank 0")
 	flag.StringVar(&o.Key, "key", "", "`FILE` of a Secret, to be copied to THOLE_KEY")
 	flag.StringVar(&o.Message, "message", "/dev/termination-log", "`FILE` of the termination message")
+	port := flag.Int("progress", 0, "tell whoever connects to this `PORT` of THOLE_POD_IP how far the job is; 0 for nobody")
 	flag.DurationVar(&o.Grace, "grace", 0, "`TIME` that a stop leaves the ranks")
 	flag.DurationVar(&o.HangTimeout, "hang-timeout", 0, "a rank with no train step for this `TIME` hangs; 0 never")
 	flag.DurationVar(&o.StartTimeout, "start-timeout", 0, "the first step must come within this `TIME`; 0 no limit")
@@ -48,6 +51,9 @@ func main() {
 		os.Exit(2)
 	default:
 		o.Command = flag.Args()
+		if *port != 0 {
+			o.Progress = net.JoinHostPort(os.Getenv("THOLE_POD_IP"), strconv.Itoa(*port))
+		}
 		os.Exit(rank.Run(o))
 	}
 }
