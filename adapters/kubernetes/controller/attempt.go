@@ -90,7 +90,7 @@ func (r *Jobs) describe(object *api.TrainingJob, views []view, running, members 
 			placed++
 		} else if reason, message := waitsFor(v.pod); message != "" {
 			if setCondition(object, api.Placed, false, reason, message) {
-				r.Events.Eventf(object, nil, v1.EventTypeWarning, reason, "Place", "%s", message)
+				r.tell(object, v1.EventTypeWarning, reason, "Place", message)
 			}
 		}
 	}
@@ -159,7 +159,7 @@ func (r *Jobs) complete(object *api.TrainingJob, views []view) {
 	s.Members = fmt.Sprintf("0/%d", len(views))
 	setCondition(object, api.Ready, false, "Ended", "all members have ended")
 	setCondition(object, api.JobComplete, true, "Complete", fmt.Sprintf("attempt %d is done; %d incidents", s.Attempt, len(s.Incidents)))
-	r.Events.Eventf(object, nil, v1.EventTypeNormal, "Complete", "Complete", "attempt %d is done", s.Attempt)
+	r.tell(object, v1.EventTypeNormal, "Complete", "Complete", fmt.Sprintf("attempt %d is done", s.Attempt))
 }
 
 // learn takes into the status what the pods have left.
@@ -210,7 +210,7 @@ func (r *Jobs) end(ctx context.Context, object *api.TrainingJob, j *job, views [
 		reason := map[string]string{kindStop: "Stopped", kindTimeLimit: "TimeLimit"}[s.Ending.Kind]
 		s.Phase, s.CompletionTime = api.Stopped, of(metav1.Now())
 		setCondition(object, api.Ready, false, reason, s.Ending.Message)
-		r.Events.Eventf(object, nil, v1.EventTypeNormal, reason, "Stop", "%s; newest checkpoint: step %d", s.Ending.Message, s.Checkpoint)
+		r.tell(object, v1.EventTypeNormal, reason, "Stop", fmt.Sprintf("%s; newest checkpoint: step %d", s.Ending.Message, s.Checkpoint))
 		return time.Millisecond, nil
 	}
 	return time.Millisecond, r.decide(object, j, views)
@@ -236,9 +236,11 @@ func (r *Jobs) decide(object *api.TrainingJob, j *job, views []view) error {
 	}
 	incident.Decision = d.Message
 	s.Incidents = append(s.Incidents, incident)
+	shorten(s.Incidents)
 	s.Ending = nil
 	setCondition(object, api.Ready, false, incident.Kind, incident.Message)
-	r.Events.Eventf(object, nil, v1.EventTypeWarning, incident.Kind, "Recover", "rank %d (%s): %s. %s", incident.Rank, incident.Member, incident.Message, d.Message)
+	r.tell(object, v1.EventTypeWarning, incident.Kind, "Recover",
+		fmt.Sprintf("rank %d (%s): %s. %s", incident.Rank, incident.Member, names.Brief(incident.Message, 500), d.Message))
 	if !d.Restart {
 		s.Phase, s.CompletionTime = api.Failed, of(metav1.Now())
 		setCondition(object, api.JobFailed, true, d.Reason, d.Message+": "+incident.Message)

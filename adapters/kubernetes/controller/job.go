@@ -129,6 +129,13 @@ func (j *job) fitsHere() error {
 			return &refusal{"NoMig", fmt.Sprintf("spec.roles[%d].mig: MIG instances are not placed on Kubernetes: use vgpu or gpus", i)}
 		}
 	}
+	for i, role := range j.Spec.Roles {
+		for _, name := range []string{"CUDA_DEVICE_ORDER", "NVIDIA_VISIBLE_DEVICES"} {
+			if _, given := role.Env[name]; given {
+				return &refusal{"NativeOverrides", fmt.Sprintf("spec.roles[%d].env.%s: on Kubernetes it is set by Thole for every rank: remove it", i, name)}
+			}
+		}
+	}
 	if n := j.Spec.Recovery.MaxIncidents; n > mostIncidents {
 		return &refusal{"OutOfBounds", fmt.Sprintf("spec.recovery.maxIncidents: %d; a status on Kubernetes holds %d", n, mostIncidents)}
 	}

@@ -73,6 +73,18 @@ func (j *job) podOf(object *api.TrainingJob, m member, images Images) (*v1.Pod, 
 	return patched(pod, j.Spec.Platforms.Kubernetes.PodPatch)
 }
 
+// check makes a pod of each role and drops it: what is refused is refused before the job has begun, while it can be mended.
+func (j *job) check(object *api.TrainingJob, images Images) error {
+	for _, m := range j.members() {
+		if m.index == 0 {
+			if _, err := j.podOf(object, m, images); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
 func of[T any](value T) *T { return &value }
 
 func annotations(j *job, role core.Role) map[string]string {
@@ -248,5 +260,5 @@ func patched(pod *v1.Pod, patch json.RawMessage) (*v1.Pod, error) {
 	if err := json.Unmarshal(after, out); err != nil {
 		return nil, &refusal{"PatchBad", fmt.Sprintf("spec.platforms.kubernetes.podPatch: %v", err)}
 	}
-	return out, nil
+	return out, unchanged(pod, out)
 }

@@ -38,9 +38,11 @@ const refusedAgain = 10 * time.Second
 // Reconcile brings one job a step further. The job is read past the cache: a status that is older than what was written
 // would make an attempt's pods again.
 func (r *Jobs) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.Result, error) {
-	object := &api.TrainingJob{}
-	if err := r.Live.Get(ctx, request.NamespacedName, object); err != nil {
-		return ctrl.Result{}, client.IgnoreNotFound(err)
+	object := &api.TrainingJob{ObjectMeta: metav1.ObjectMeta{Name: request.Name, Namespace: request.Namespace}}
+	if err := r.Live.Get(ctx, request.NamespacedName, object); apierrors.IsNotFound(err) {
+		return ctrl.Result{}, r.releaseOrphans(ctx, object)
+	} else if err != nil {
+		return ctrl.Result{}, err
 	}
 	before := object.DeepCopy()
 	if object.DeletionTimestamp == nil && controllerutil.AddFinalizer(object, names.Finalizer) {
@@ -68,13 +70,16 @@ func (r *Jobs) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.Result
 func (r *Jobs) refuse(object *api.TrainingJob, no *refusal) {
 	object.Status.Phase = api.Refused
 	if setCondition(object, api.Accepted, false, no.Reason, no.Message) {
-		r.Events.Eventf(object, nil, v1.EventTypeWarning, no.Reason, "Read", "%s", no.Message)
+		r.tell(object, v1.EventTypeWarning, no.Reason, "Read", no.Message)
 	}
 }
 
 // advance changes children, and the status in memory. What it answers is when to look again though nothing has happened.
 func (r *Jobs) advance(ctx context.Context, object *api.TrainingJob) (time.Duration, error) {
 	all, err := r.podsOf(ctx, object)
+	if err == nil {
+		err = r.releaseOrphans(ctx, object)
+	}
 	if err != nil {
 		return 0, err
 	}
@@ -94,6 +99,9 @@ func (r *Jobs) advance(ctx context.Context, object *api.TrainingJob) (time.Durat
 	}
 	setCondition(object, api.Accepted, true, "Read", j.accepted())
 	if s.Attempt == 0 {
+		if err := j.check(object, r.Images); err != nil {
+			return 0, err
+		}
 		// First the number, then the pods: whoever goes on after a crash finds it.
 		s.Attempt, s.Phase, s.StartTime = 1, api.Waiting, of(metav1.Now())
 		return time.Millisecond, nil
@@ -206,18 +214,47 @@ func (r *Jobs) start(ctx context.Context, object *api.TrainingJob, j *job, views
 		if apierrors.IsInvalid(err) || apierrors.IsForbidden(err) {
 			// A quota that is used up or a policy of the namespace: somebody may change it, and the job then starts.
 			if setCondition(object, api.Placed, false, "PodRefused", "the cluster does not take the pods of this job: "+err.Error()) {
-				r.Events.Eventf(object, nil, v1.EventTypeWarning, "PodRefused", "Start", "%s", err)
+				r.tell(object, v1.EventTypeWarning, "PodRefused", "Start", err.Error())
 			}
 			return refusedAgain, nil
 		}
-		if err != nil && !apierrors.IsAlreadyExists(err) {
+		if apierrors.IsAlreadyExists(err) {
+			err = r.isOurs(ctx, object, pod.Name)
+		}
+		var taken *nameTaken
+		if errors.As(err, &taken) {
+			if setCondition(object, api.Placed, false, "PodNameTaken", taken.Error()) {
+				r.tell(object, v1.EventTypeWarning, "PodNameTaken", "Start", taken.Error())
+			}
+			return refusedAgain, nil
+		}
+		if err != nil {
 			return 0, err
 		}
 	}
 	s.StartedAttempt, s.Phase, s.NotBefore = s.Attempt, api.Waiting, nil
 	s.Members = fmt.Sprintf("0/%d", len(j.members()))
-	r.Events.Eventf(object, nil, v1.EventTypeNormal, "Started", "Start", "attempt %d: %d pods", s.Attempt, len(j.members()))
+	r.tell(object, v1.EventTypeNormal, "Started", "Start", fmt.Sprintf("attempt %d: %d pods", s.Attempt, len(j.members())))
 	return soon, nil
+}
+
+// nameTaken is a pod of somebody else under a name that this job needs.
+type nameTaken struct{ pod string }
+
+func (n *nameTaken) Error() string {
+	return fmt.Sprintf("there is a pod %s already that is not of this job: delete it, and the job starts", n.pod)
+}
+
+// isOurs: the pod that is there already is one that this job has made, before the cache has heard of it.
+func (r *Jobs) isOurs(ctx context.Context, object *api.TrainingJob, name string) error {
+	pod := &v1.Pod{}
+	if err := r.Live.Get(ctx, client.ObjectKey{Namespace: object.Namespace, Name: name}, pod); err != nil {
+		return err // gone meanwhile: it is made in the next look
+	}
+	if !metav1.IsControlledBy(pod, object) {
+		return &nameTaken{name}
+	}
+	return nil
 }
 
 // drop lets an older attempt's pod go. One that has ended by itself stays for its logs, for one attempt.

@@ -13,6 +13,8 @@ import (
 	corev1 "k8s.io/component-helpers/scheduling/corev1"
 	"k8s.io/component-helpers/scheduling/corev1/nodeaffinity"
 	"k8s.io/klog/v2"
+
+	"thole.dev/kubernetes/names"
 )
 
 // Admission is which nodes a pod may lie on at all: node selector, required node affinity, and taints that it tolerates.
@@ -64,12 +66,7 @@ func words(selector map[string]string, required *v1.NodeSelector, tolerations []
 	if len(avoid) > 0 {
 		out = append(out, fmt.Sprintf("not one of %d that have just refused it", len(avoid)))
 	}
-	const most = 200 // bytes; the ledger takes 253
-	text := strings.Join(out, ", ")
-	if len(text) > most {
-		text = strings.ToValidUTF8(text[:most], "") + "..."
-	}
-	return text
+	return names.Brief(strings.Join(out, ", "), 200) // bytes; the ledger takes 253, with the digest
 }
 
 // Admits tells whether such pods may lie on a node.

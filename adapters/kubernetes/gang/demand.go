@@ -102,7 +102,7 @@ func number(text string, otherwise uint64) (uint64, error) {
 	}
 	n, err := strconv.ParseUint(text, 10, 16)
 	if err != nil || n == 0 {
-		return 0, fmt.Errorf("%q is not a number from 1 to 65535", text)
+		return 0, fmt.Errorf("%q is not a number from 1 to 65535", names.Brief(text, 100))
 	}
 	return n, nil
 }
@@ -113,12 +113,12 @@ func topologyOf(text string) ([]core.Topology, error) {
 	}
 	var wishes []struct{ Level, Mode string }
 	if err := json.Unmarshal([]byte(text), &wishes); err != nil {
-		return nil, fmt.Errorf("topology %q is not a JSON list of {level, mode}", text)
+		return nil, fmt.Errorf("topology %q is not a JSON list of {level, mode}", names.Brief(text, 100))
 	}
 	var out []core.Topology
 	for _, w := range wishes {
 		if w.Mode != "required" && w.Mode != "preferred" {
-			return nil, fmt.Errorf("topology %s: mode is required or preferred, not %q", w.Level, w.Mode)
+			return nil, fmt.Errorf("topology %s: mode is required or preferred, not %q", names.Brief(w.Level, 100), names.Brief(w.Mode, 100))
 		}
 		out = append(out, core.Topology{Level: w.Level, Required: w.Mode == "required"})
 	}

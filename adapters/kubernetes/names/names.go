@@ -2,6 +2,8 @@
 // docs/reference/kubernetes.md says what each means.
 package names
 
+import "strings"
+
 const (
 	Group   = "thole.dev"
 	Version = "v1alpha1"
@@ -60,6 +62,14 @@ const (
 
 // Finalizer keeps a pod that has ended until the controller has read how, and a job until its pods are gone.
 const Finalizer = "thole.dev/ended"
+
+// Brief cuts a text to so many bytes, with three dots where something was left out.
+func Brief(text string, most int) string {
+	if len(text) <= most {
+		return text
+	}
+	return strings.ToValidUTF8(text[:most-3], "") + "..."
+}
 
 // Stop on a TrainingJob, "true": its pods are ended with the grace period, and none are made again.
 const Stop = "thole.dev/stop"

@@ -15,6 +15,7 @@ import (
 	fwk "k8s.io/kube-scheduler/framework"
 
 	"thole.dev/kubernetes/gang"
+	"thole.dev/kubernetes/names"
 )
 
 // Plugin is Thole in one profile of a scheduler.
@@ -57,7 +58,7 @@ func (p *Plugin) PreEnqueue(_ context.Context, pod *v1.Pod) *fwk.Status {
 		if !found || strings.ContainsAny(reason, " /") {
 			reason, sentence = "RequestBad", err.Error()
 		}
-		p.handle.EventRecorder().Eventf(pod, nil, v1.EventTypeWarning, reason, "Scheduling", "%s", sentence)
+		p.handle.EventRecorder().Eventf(pod, nil, v1.EventTypeWarning, reason, "Scheduling", "%s", names.Brief(sentence, 1000))
 	}
 	return fwk.NewStatus(fwk.UnschedulableAndUnresolvable, err.Error())
 }

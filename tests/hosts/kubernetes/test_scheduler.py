@@ -19,8 +19,10 @@ def test_a_gpu_is_not_a_sum(cluster):
     for i in range(6):
         cluster.api.create("pods", pod(f"ours-{i}", 5120))
     cluster.wait_for(lambda: len(bound(cluster)) == 4 and sum(1 for i in range(6) if why(cluster, f"ours-{i}")) == 2, "four bound, two refused")
-    said = next(text for i in range(6) if (text := why(cluster, f"ours-{i}")))
+    waits, said = next((f"ours-{i}", text) for i in range(6) if (text := why(cluster, f"ours-{i}")))
     assert "GangNoFitInCluster" in said and "3.0 GiB" in said, said
+    cluster.wait_for(lambda: "3.0 GiB" in cluster.kubectl("describe", "pod", waits).stdout.split("Events:")[1], "the largest hole among the events of `kubectl describe`",
+                     said=lambda: cluster.kubectl("describe", "pod", waits).stdout)
     assert sorted(audit(cluster).values()) == [5120] * 4
     print(f"6 x 5120 MiB on 4 x 8192: plain {plain} bound, ours 4 bound and 2 told why: {said}")
 
