@@ -80,6 +80,14 @@ func TestWhatRankZeroSaysIsChecked(t *testing.T) {
 		ours, _ := net.Pipe()
 		return ours, nil
 	}
+	swallowed := func(ctx context.Context, _, _ string) (net.Conn, error) {
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-time.After(10 * askTimeout):
+			return nil, errors.New("it has waited for ever")
+		}
+	}
 	refused := func(context.Context, string, string) (net.Conn, error) {
 		return nil, &net.OpError{Op: "dial", Net: "tcp", Err: errors.New("connection refused")}
 	}
@@ -92,7 +100,7 @@ func TestWhatRankZeroSaysIsChecked(t *testing.T) {
 		{"the truth", says(line(good)), ""}, {"another job at its address", says(line(other)), "another job"}, {"an older attempt", says(line(older)), "another attempt"},
 		{"a step that is none", says(line(huge)), "no step"}, {"nothing, for ever", silent, "does not say"}, {"a closed connection", says(""), "EOF"},
 		{"no JSON", says("HTTP/1.1 200 OK\r\n\r\n"), "does not say"}, {"more than a line", endless, "EOF"}, {"another type", says(`{"step": "57"}`), "does not say"},
-		{"a number that no integer holds", says(`{"run": "u0", "attempt": 2, "step": 1e99}`), "does not say"}, {"nobody", refused, "NetworkPolicy"},
+		{"a number that no integer holds", says(`{"run": "u0", "attempt": 2, "step": 1e99}`), "does not say"}, {"nobody", refused, "NetworkPolicy"}, {"a network that swallows everything", swallowed, "deadline exceeded"},
 	}
 	for _, c := range cases {
 		r := jobsThatRun(1)
