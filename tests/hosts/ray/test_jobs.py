@@ -1,57 +1,14 @@
 """Jobs on a real cluster: the digits sample as it is, with whatever happens to it, ends with the local run's digest."""
 import json
+import os
 import subprocess
 import sys
-import threading
 import time
 
 import incidents
 import pytest
-from cluster import DIGITS, PATIENCE, ROOT, kill, until
-
-
-class Running:
-    """`thole-ray submit --wait` beside the test, and its controller."""
-
-    def __init__(self, small, job=DIGITS):
-        import ray
-
-        self._small = small
-        self.done = None
-        begun = time.time()
-        self._thread = threading.Thread(target=self._run, args=[job])
-        self._thread.start()
-
-        def controller():
-            assert self.done is None, self.done.stderr
-            try:
-                found = ray.get_actor("thole-job-digits", namespace="thole")
-                return found if ray.get(found.status.remote())["started"] > begun else None
-            except (ValueError, ray.exceptions.RayActorError):
-                return None  # not there yet, or that of the job before
-
-        self.controller = until(controller, what="the controller's start")
-
-    def _run(self, job):
-        self.done = self._small.program("submit", job, "--wait", "--json", check=False)
-
-    def at_step(self, step):
-        import ray
-
-        until(lambda: ray.get(self.controller.status.remote())["steps"]["newest"] >= step, what=f"step {step}")
-        return ray.get(self.controller.status.remote()), ray.get(self.controller.where.remote())
-
-    def end(self):
-        self._thread.join(PATIENCE)
-        assert self.done is not None and self.done.returncode == 0, self.done and self.done.stderr[-3000:]
-        return json.loads(self.done.stdout)
-
-
-def check_ledger_is_empty(small):
-    def empty():
-        return all(g["holders"] == 0 for g in json.loads(small.program("pool", "--json").stdout)["gpus"])
-
-    until(empty, what="the release of all GPUs")
+from cluster import DIGITS, PATIENCE, ROOT, kill
+from running import Running, check_ledger_is_empty
 
 
 def test_digits_on_two_nodes(small, local):
@@ -169,3 +126,41 @@ def test_no_cluster(tmp_path):
     done = subprocess.run([sys.executable, "-m", "thole.ray", "--state", str(tmp_path / "s"), "--address", "127.0.0.1:1", "pool"],
                           capture_output=True, text=True, timeout=PATIENCE, check=False)
     assert done.returncode == 69 and "no Ray answers at 127.0.0.1:1" in done.stderr
+
+
+def test_sixty_four_members(wide, tmp_path):
+    """As many processes, each with its own rank, GPU and log, and words of another script in all of them."""
+    (tmp_path / "job.yaml").write_text(
+        "apiVersion: thole.dev/v1alpha1\nkind: TrainingJob\nmetadata: {name: many}\nspec:\n  roles:\n    - name: one\n      members: 64\n"
+        "      vgpu: {memory: 1Gi, share: 0.05}\n      cpu: 100m\n      memory: 64Mi\n      env: {GREETING: \"grüße \N{SNOWMAN}\"}\n"
+        "      command: [sh, -c, 'echo \"$GREETING $RANK of $WORLD_SIZE\"']\n")
+    ended = json.loads(wide.program("submit", str(tmp_path / "job.yaml"), "--wait", "--json", timeout=3 * PATIENCE).stdout)
+    assert (ended["phase"], ended["attempts"], len(ended["gang"])) == ("done", 1, 64)
+    said = wide.program("logs", "many").stdout.splitlines()
+    assert said == [f"{rank}| grüße \N{SNOWMAN} {rank} of 64" for rank in range(64)]
+    per_gpu = [sum(m["devices"][0]["uuid"] == uuid for m in ended["gang"]) for uuid in {m["devices"][0]["uuid"] for m in ended["gang"]}]
+    assert max(per_gpu) <= 16
+    check_ledger_is_empty(wide)
+
+
+def test_a_rank_that_joins_and_never_begins(small, tmp_path):
+    text = open(DIGITS, encoding="utf-8").read().replace("hangTimeout: 10s", "startTimeout: 2s\n    maxIncidents: 1")
+    text = text.replace("[python3, train.py]", "[python3, -c, 'import thole, time; thole.join().__enter__(); time.sleep(600)']")
+    (tmp_path / "job.yaml").write_text(text)
+    done = small.program("submit", str(tmp_path / "job.yaml"), "--wait", "--json", check=False)
+    ended = json.loads(done.stdout)
+    assert done.returncode == 125 and ended["incidents"][0]["kind"] == "hang" and ended["reason"] == "StopIncidentLimit", ended
+    check_ledger_is_empty(small)
+
+
+def test_a_full_disk_below_the_store(small, tmp_path):
+    """The ranks say what is wrong, twice, and then the job is over; what it holds is given back."""
+    if os.getuid() or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "none", tmp_path], capture_output=True, check=False).returncode:
+        pytest.skip("needs root and mount: a small disk is a tmpfs")
+    try:
+        done = small.program("submit", DIGITS, "--wait", "--json", "--store", f"checkpoints={tmp_path}", check=False)
+        ended = json.loads(done.stdout)
+        assert done.returncode == 1 and ended["reason"] == "StopSameCause" and "StoreFull" in ended["message"], ended
+    finally:
+        subprocess.run(["umount", tmp_path], check=True)
+    check_ledger_is_empty(small)

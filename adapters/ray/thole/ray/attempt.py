@@ -20,6 +20,7 @@ EXIT_STOPPED = 75
 _SETTLE_SECONDS = 1.0  # after the first sign of a death: the time for the news of what was first
 _ANSWER_SECONDS = 2.0
 _LOST_SECONDS = 30.0
+_START_SECONDS = 120.0
 
 
 class Attempt:
@@ -41,21 +42,20 @@ class Attempt:
     def _start(self) -> None:
         import ray
 
-        self._c._seen, self._c._counted, self._c._restored = [], 0, 0  # type: ignore[attr-defined]
         member = ray.remote(Member)
         self._actors = [member.options(max_concurrency=8, max_restarts=0, **self._gang.bundle_options(i)).remote()
                         for i in range(len(self._gang))]
         self._begun = time.monotonic()
         where = self._where()
         if isinstance(where, dict):
-            raise TholeError("THOLE_UNAVAILABLE", "NodeTooSmall", where["message"])
-        with self._c._lock:
-            self._c._members = where
+            raise TholeError("THOLE_UNAVAILABLE", where["reason"], where["message"])
+        with self._c.progress.lock:
+            self._c.progress.members = where
         nodes = {n: i for i, n in enumerate(dict.fromkeys(w["node"] for w in where))}
         world = sum(p.ranks for p in self._gang.placements)
         me = ray.get_runtime_context().current_actor
         for i, (actor, p) in enumerate(zip(self._actors, self._gang.placements)):
-            role = self._c._spec["roles"][p.role]
+            role = self._c.spec["roles"][p.role]
             local = [q for q, w in zip(self._gang.placements, where) if w["node"] == where[i]["node"]]
             environment = {
                 "RANK": str(p.first_rank), "WORLD_SIZE": str(world), "NODE_RANK": str(nodes[where[i]["node"]]),
@@ -76,16 +76,18 @@ class Attempt:
         import ray
 
         try:
-            return ray.get([a.where.remote() for a in self._actors], timeout=120)
+            return ray.get([a.where.remote() for a in self._actors], timeout=_START_SECONDS + len(self._actors))
         except Exception as error:  # noqa: BLE001: whatever Ray calls it, the members did not come up
-            return {"message": f"the members did not start within 120 s: {type(error).__name__}"}
+            said = str(error).strip().splitlines()[-1:] or [""]
+            return {"reason": "NodeTooSmall" if isinstance(error, ray.exceptions.GetTimeoutError) else "SystemCallFailed",
+                    "message": f"the members did not start: {type(error).__name__}: {said[0][:300]}"}
 
     def _watch(self) -> Dict[str, Any]:
         import ray
 
-        limit = documents.seconds(self._c._spec["timeLimit"]) if "timeLimit" in self._c._spec else None
+        limit = documents.seconds(self._c.spec["timeLimit"]) if "timeLimit" in self._c.spec else None
         pending, asked, first_bad = list(self._runs), 0.0, 0.0
-        grace = documents.seconds(self._c._spec["gracePeriod"])
+        grace = documents.seconds(self._c.spec["gracePeriod"])
         while pending:
             done, pending = ray.wait(pending, num_returns=1, timeout=0.1)
             for ref in done:
@@ -96,8 +98,8 @@ class Attempt:
                 if now - first_bad >= _SETTLE_SECONDS or not pending:
                     self._hear_from_silent()
                     return {"how": "incident", "incident": self._name_incident()}
-            over = limit is not None and time.time() - self._c._state["started"] > limit
-            if (self._c._cancel.is_set() or over) and not asked:
+            over = limit is not None and time.time() - self._c.progress.state["started"] > limit
+            if (self._c.cancelled.is_set() or over) and not asked:
                 asked = now
                 for actor in self._actors:
                     actor.stop.remote("cancel" if not over else "timeLimit", grace)
@@ -107,7 +109,7 @@ class Attempt:
             if hung is not None:
                 return {"how": "incident", "incident": hung}
         if asked:
-            return {"how": "stopped" if self._c._cancel.is_set() else "time"}
+            return {"how": "stopped" if self._c.cancelled.is_set() else "time"}
         if any(not _fine(e) for e in self._ended.values()):
             return {"how": "incident", "incident": self._name_incident()}
         return {"how": "done"}
@@ -141,7 +143,7 @@ class Attempt:
 
     def _name_incident(self) -> Incident:
         """Of all that ended badly, what was first: no peer's failure makes a lost worker or a SIGKILL."""
-        failures = {m["index"]: m for m in reversed(self._c._seen) if "failure" in m}
+        failures = self._c.progress.failures
 
         def order(item: Tuple[int, Dict[str, Any]]) -> Tuple[int, float]:
             index, end = item
@@ -192,18 +194,17 @@ class Attempt:
         return True
 
     def _hung(self) -> Optional[Incident]:
-        """A rank that has reported steps, and none for hangTimeout."""
-        limit = documents.seconds(self._c._spec["recovery"]["hangTimeout"])
-        with self._c._lock:
-            last = {}
-            for m in self._c._seen:
-                if any(k in m for k in ("step", "sealing", "checkpoint", "restored", "result")):
-                    last[m["index"]] = m["at"]
-        stuck = [(at, i) for i, at in last.items() if i not in self._ended and time.time() - at > limit]
-        if len(stuck) < len(set(range(len(self._actors))) - set(self._ended)) or not stuck:
+        """A rank that has reported steps, and none for hangTimeout; or that has joined, and reported none for startTimeout."""
+        recovery, now = self._c.spec["recovery"], time.time()
+        start, hang = documents.seconds(recovery["startTimeout"]), documents.seconds(recovery["hangTimeout"])
+        with self._c.progress.lock:
+            silent = {i: (at, start) for i, at in self._c.progress.joined.items()}
+            silent.update({i: (at, hang) for i, at in self._c.progress.got_on.items()})
+        stuck = [(at, i) for i, (at, limit) in silent.items() if i not in self._ended and now - at > limit]
+        if not stuck or len(stuck) < len(self._actors) - len(self._ended):
             return None  # a rank that waits for another is no hang as long as somebody gets on
         at, index = min(stuck)
-        return Incident("hang", self._gang.placements[index].first_rank, 0, f"reported no step for {time.time() - at:.1f} s",
+        return Incident("hang", self._gang.placements[index].first_rank, 0, f"reported no step for {now - at:.1f} s",
                         node=self._gang.node_name(index))
 
     def _finish(self) -> None:
@@ -218,8 +219,7 @@ class Attempt:
             ray.wait(refs, num_returns=len(refs), timeout=10)
         for actor in self._actors:
             ray.kill(actor)
-        with self._c._lock:
-            self._c._members = []
+        self._c.progress.over()
 
 
 def _fine(end: Dict[str, Any]) -> bool:

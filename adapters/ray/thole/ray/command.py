@@ -55,10 +55,16 @@ def _parser() -> argparse.ArgumentParser:
     submit.add_argument("--queue", type=float, default=0.0, metavar="SECONDS", help="wait so long for room; default: not at all")
     submit.add_argument("--store", action="append", default=[], metavar="NAME=FOLDER", help="binds a store")
     submit.add_argument("--key", action="append", default=[], metavar="NAME=FILE", help="binds a key to a file of `thole key new`")
+    resume = add("resume", _resume, "goes on with a job that was stopped, failed or lost its cluster, from its newest checkpoint")
+    resume.add_argument("name")
+    resume.add_argument("--wait", action="store_true", help="as of submit")
     for name, does, text in (("status", _status, "lists the jobs, or tells all of one"),
                              ("cancel", _cancel, "asks a job to save and stop, and waits for it"),
                              ("logs", _logs, "what the ranks have written")):
         add(name, does, text).add_argument("name", nargs="?" if name == "status" else None, default="")
+    for name in ("submit", "resume", "logs"):
+        commands.choices[name].add_argument("--patience", type=float, default=120.0, metavar="SECONDS", help="how long to wait "
+                                            "for a controller that is gone and that Ray does not start again; default: 120")
     commands.choices["logs"].add_argument("-f", "--follow", action="store_true")
     commands.choices["logs"].add_argument("--rank", type=int)
     commands.choices["logs"].add_argument("--attempt", type=int)
@@ -83,6 +89,8 @@ def main(arguments: Optional[List[str]] = None) -> int:
         setattr(options, name, getattr(options, name, value))
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="backslashreplace")  # what ranks report is printed, whatever it is
     try:
         options.folder = state.folder(options.state)
         if options.does is not _start:  # Ray reads its environment when it is imported, whoever of us does so first
@@ -195,10 +203,50 @@ def _submit(options: argparse.Namespace) -> int:
     submit(job, options.folder, stores=_bindings(options.store, "store"), keys=_bindings(options.key, "key"),
            queue=options.queue)
     ray.shutdown()  # from here on files tell all; Ray's own remarks would come between
+    return _follow_if_asked(options, job.name, "submitted")
+
+
+def _resume(options: argparse.Namespace) -> int:
+    import ray
+
+    from . import cluster
+    from .submission import resume
+
+    cluster.connect(options.folder, options.address)
+    resume(options.folder, options.name)
+    ray.shutdown()
+    return _follow_if_asked(options, options.name, "resumed")
+
+
+def _follow_if_asked(options: argparse.Namespace, name: str, what: str) -> int:
     if options.wait:
-        return _follow(options, job.name)
-    _answer(options, {"job": job.name, "phase": "planned"}, f"submitted {job.name}; thole status --on ray {job.name}")
+        return _follow(options, name)
+    _answer(options, {"job": name, "phase": "planned"}, f"{what} {name}; thole status --on ray {name}")
     return 0
+
+
+class _Patience:
+    """With a controller that is gone: Ray starts it again in seconds, a head that has lost its state never does."""
+
+    def __init__(self, folder: Path, name: str, seconds: float) -> None:
+        self._folder, self._name, self._seconds = folder, name, seconds
+        self._gone, self._said, self._changed = 0.0, False, 0
+
+    def look(self, now: Dict[str, Any]) -> None:
+        from .submission import interrupted
+
+        changed = (state.job_folder(self._folder, self._name) / "state.json").stat().st_mtime_ns
+        if not interrupted(self._folder, now) or changed != self._changed:
+            self._gone, self._said, self._changed = time.monotonic(), False, changed
+            return
+        gone = time.monotonic() - self._gone
+        if gone >= self._seconds:
+            raise TholeError("THOLE_EXISTS", "JobInterrupted", f"the controller of {self._name} is gone, and Ray has not started "
+                             f"it again within {self._seconds:.0f} s: is the head up, and with the state that it had? Once a "
+                             f"cluster runs, `thole-ray resume {self._name}` goes on from the newest checkpoint")
+        if gone >= 2.0 and not self._said:
+            print(f"thole: the controller of {self._name} is gone: waiting for Ray to start it again", file=sys.stderr, flush=True)
+            self._said = True
 
 
 def _follow(options: argparse.Namespace, name: str) -> int:
@@ -206,8 +254,10 @@ def _follow(options: argparse.Namespace, name: str) -> int:
 
     folder = state.job_folder(options.folder, name)
     at: Dict[Path, int] = {}
+    patience = _Patience(options.folder, name, options.patience)
     while True:
         now = job_state(options.folder, name)
+        patience.look(now)
         for path in sorted(folder.glob("attempts/*/rank-*.log")):
             with open(path, encoding="utf-8") as file:
                 file.seek(at.get(path, 0))
@@ -235,10 +285,16 @@ def _status(options: argparse.Namespace) -> int:
 
 def _cancel(options: argparse.Namespace) -> int:
     from . import cluster
-    from .submission import cancel
+    from .submission import cancel, give_up, interrupted, job_state
 
-    cluster.connect(options.folder, options.address)
-    now = cancel(options.folder, options.name)
+    before = job_state(options.folder, options.name)
+    try:
+        cluster.connect(options.folder, options.address)
+        now = cancel(options.folder, options.name)
+    except TholeError:
+        if not interrupted(options.folder, before):
+            raise
+        now = give_up(options.folder, options.name)  # neither a controller nor a cluster
     _answer(options, now, summary(now))
     return 0
 

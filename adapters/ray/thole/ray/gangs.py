@@ -4,7 +4,7 @@ from __future__ import annotations
 import inspect
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, Type
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple, Type
 
 from thole.errors import TholeError
 
@@ -120,17 +120,18 @@ def gang(*roles: Role, name: str = "gang", topology: Sequence[Mapping[str, str]]
     return place(documents.job_of(name, fields, topology, [r.model for r in roles]), timeout)
 
 
-def place(job: str, timeout: float, attempt: int = 1, tell: Any = None) -> Gang:
-    """The gang of a canonical job. `tell`: called when it has to wait."""
+def place(job: str, timeout: float, attempt: int = 1, tell: Any = None, new_id: Callable[[], str] = documents.new_id,
+          get: Optional[Callable[[Any], Any]] = None) -> Gang:
+    """The gang of a canonical job. `tell`: called when it has to wait; `new_id`: its id; `get`: waits for the plan."""
     import ray
 
     documents.Request(job, documents.new_id())  # what is wrong with it is said here, with its own trace
     until = _now() + timeout
     said = False
     for _ in range(_TRIES):
-        gang = documents.new_id()
+        gang = new_id()
         gangs = service()
-        answer = ray.get(gangs.plan.remote(job, gang, 0.0 if not said and tell else max(0.0, until - _now())))
+        answer = (get or ray.get)(gangs.plan.remote(job, gang, 0.0 if not said and tell else max(0.0, until - _now())))
         if tell and not said and answer.get("error", {}).get("code") in ("THOLE_NO_FIT", "THOLE_EXHAUSTED") and timeout > 0:
             tell(answer["error"]["message"])
             said = True

@@ -21,6 +21,7 @@ from typing import Any, Dict, List, Optional
 _PR_SET_PDEATHSIG = 1
 _LONGEST_LINE = 65536
 _FLUSH_SECONDS = 0.2
+_HEARD_SECONDS = 30.0
 
 
 def _die_with_parent() -> None:
@@ -142,13 +143,24 @@ class Member:
                     message = json.loads(line[:_LONGEST_LINE])
                     if rank is None:
                         rank = int(message["hello"]["rank"])  # the first line is a hello, or the connection is none of ours
-                    self._say({"rank": rank, **message})
+                    self._say({**message, "rank": rank})
             except (OSError, ValueError, KeyError, TypeError):
                 pass
         with self._lock:
             self._connections.remove(connection)
         if rank is not None:
             self._say({"rank": rank, "closed": True})
+
+    def _told(self, ray: Any, call: Any) -> bool:
+        """Whether the controller listens. Where it does not, or is gone, the attempt is over, also before Ray has noticed."""
+        try:
+            listens = bool(ray.get(call, timeout=_HEARD_SECONDS))
+        except Exception as error:  # noqa: BLE001: RayActorError and its kin
+            print(f"thole: the job's controller is gone ({type(error).__name__}): its ranks end", flush=True)
+            listens = False
+        if not listens:
+            self.kill()
+        return listens
 
     def _flush(self, index: int, attempt: int, controller: Any) -> None:
         """Sends on what was said, in order, a few times a second."""
@@ -160,10 +172,5 @@ class Member:
                 said, self._said = self._said, []
             # Heartbeats go no further than here: Ray knows whether this process lives.
             said = [m for m in said if "alive" not in m]
-            if said:
-                try:
-                    ray.get(controller.heard.remote(index, attempt, said), timeout=30)
-                except Exception:  # the controller is gone, and this actor with it
-                    return
-            if over:
+            if said and not self._told(ray, controller.heard.remote(index, attempt, said)) or over:
                 return

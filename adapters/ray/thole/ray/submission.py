@@ -1,17 +1,21 @@
 """Submitting a job to the cluster, and asking for it afterwards."""
 from __future__ import annotations
 
+import contextlib
 import os
+import shutil
 import time
 from pathlib import Path
-from typing import Any, Dict, List
+from typing import Any, Dict, Iterator, List
 
 from thole.errors import TholeError
 
 from . import documents, state
+from .attempt import EXIT_STOPPED
 from .service import NAMESPACE
 
 _PREFIX = "thole-job-"
+_SUBMIT_SECONDS = 60.0
 
 
 def _actor(name: str) -> Any:
@@ -28,37 +32,84 @@ def submit(job: documents.Document, folder: Path, *, stores: Dict[str, str], key
     import ray
 
     from .errors import raise_answer
-    from .jobs import Controller
+    from .progress import at_first
     from .service import service
 
-    if not _leaves(folder, job.name):
-        raise TholeError("THOLE_EXISTS", "JobExists", f"a job named {job.name} is running: cancel it, wait, or use another name")
-    _check_bindings(job.spec, stores, keys)
-    if not queue:  # what cannot be placed now is refused before anything is started
-        found = raise_answer(ray.get(service().explain.remote(job.text)))
-        if found["fits"] == 0:
-            raise TholeError("THOLE_NO_FIT", found["reason"], found["message"])
-    of_job = state.job_folder(folder, job.name)
-    if of_job.exists():  # of an earlier job of this name: its checkpoints and its key stay
-        import shutil
+    with _alone(folder, job.name):
+        if not _leaves(folder, job.name):
+            raise TholeError("THOLE_EXISTS", "JobExists", f"a job named {job.name} is running: cancel it, wait, or use another "
+                             "name")
+        of_job = state.job_folder(folder, job.name)
+        known = state.read_json(of_job / "state.json")
+        if known and known["running"]:
+            raise TholeError("THOLE_EXISTS", "JobInterrupted", f"the controller of a job named {job.name} was lost: `thole-ray "
+                             f"resume {job.name}` goes on with it, `thole-ray cancel {job.name}` ends it")
+        _check_bindings(job.spec, stores, keys)
+        if not queue:  # what cannot be placed now is refused before anything is started
+            found = raise_answer(ray.get(service().explain.remote(job.text)))
+            if found["fits"] == 0:
+                raise TholeError("THOLE_NO_FIT", found["reason"], found["message"])
+        if of_job.exists():  # of an earlier job of this name: its checkpoints and its key stay
+            shutil.rmtree(of_job)
+        of_job.mkdir(mode=0o700, parents=True)
+        state.write_json(of_job / "job.json", {"job": job.text, "bindings": {"stores": stores, "keys": keys, "wait": queue}})
+        state.write_json(of_job / "state.json", at_first(job.name, of_job))
+        try:
+            _start(of_job, job.name)
+        except BaseException:
+            shutil.rmtree(of_job)
+            raise
 
-        shutil.rmtree(of_job)
-    of_job.mkdir(mode=0o700, parents=True)
+
+def resume(folder: Path, name: str) -> None:
+    """Goes on with a job from its newest checkpoint: one that was stopped, that has failed, or whose cluster was lost."""
+    with _alone(folder, name):
+        now = job_state(folder, name)
+        if not _leaves(folder, name):
+            raise TholeError("THOLE_EXISTS", "JobExists", f"{name} is running")
+        if now["phase"] == "done":
+            raise TholeError("THOLE_INVALID", "ArgumentBad", f"{name} is done: there is nothing to go on with")
+        if not now["running"]:
+            now.update(running=True, phase="planned", reason="", message="", exitCode=0, cancelled=False)
+            state.write_json(state.job_folder(folder, name) / "state.json", now)
+        _start(state.job_folder(folder, name), name)
+
+
+def _start(of_job: Path, name: str) -> None:
+    """Ray starts the controller again whenever it dies, and what was asked of it meanwhile is asked of the new one."""
+    import ray
+
+    from .jobs import Controller
+
     head = {"node:__internal_head__": 0.001} if "node:__internal_head__" in ray.cluster_resources() else {}
     controller = ray.remote(Controller).options(
-        name=_PREFIX + job.name, namespace=NAMESPACE, lifetime="detached", num_cpus=0, max_concurrency=1000, resources=head
-    ).remote(job.text, {"stores": stores, "keys": keys, "wait": queue}, str(of_job))
+        name=_PREFIX + name, namespace=NAMESPACE, lifetime="detached", num_cpus=0, max_concurrency=1000, resources=head,
+        max_restarts=-1, max_task_retries=-1).remote(str(of_job))
     ray.get(controller.status.remote())
-    controller.run_and_leave.remote()
+
+
+@contextlib.contextmanager
+def _alone(folder: Path, name: str) -> Iterator[None]:
+    """One submission of a name at a time."""
+    try:
+        with state.held(folder / "jobs" / f"{name}.submit", _SUBMIT_SECONDS):
+            yield
+    except BlockingIOError:
+        raise TholeError("THOLE_EXISTS", "JobExists", f"somebody else is submitting a job named {name}") from None
 
 
 def _leaves(folder: Path, name: str) -> bool:
-    """No job of that name runs; the controller of one that has ended is given the moment that it takes to go."""
+    """No job of that name runs. The controller of one that has ended stays for its metrics only: it is ended here."""
+    import ray
+
+    lock = state.job_folder(folder, name) / "controller"
     until = time.monotonic() + 10
-    while _actor(name) is not None:
+    while (actor := _actor(name)) is not None or state.is_held(lock):
         known = state.read_json(state.job_folder(folder, name) / "state.json")
         if known is None or known["running"] or time.monotonic() > until:
             return False
+        if actor is not None and not state.is_held(lock):
+            ray.kill(actor, no_restart=True)
         time.sleep(0.05)
     return True
 
@@ -88,14 +139,28 @@ def job_states(folder: Path) -> List[Dict[str, Any]]:
     return [s for s in (state.read_json(p) for p in sorted(folder.glob("jobs/*/state.json"))) if s]
 
 
+def interrupted(folder: Path, now: Dict[str, Any]) -> bool:
+    """Whether a job that should run has no controller at this moment. Ray may be about to start it again."""
+    return bool(now["running"]) and not state.is_held(state.job_folder(folder, now["job"]) / "controller")
+
+
+def give_up(folder: Path, name: str) -> Dict[str, Any]:
+    """Ends a job that has no controller; a cluster that comes back later finds it ended. Any other is answered as it is."""
+    now = job_state(folder, name)
+    if interrupted(folder, now):
+        now.update(running=False, phase="stopped", reason="JobInterrupted", exitCode=EXIT_STOPPED,
+                   message="its controller was lost; stopped on request")
+        state.write_json(state.job_folder(folder, name) / "state.json", now)
+    return now
+
+
 def cancel(folder: Path, name: str) -> Dict[str, Any]:
-    """Asks for the end and waits for it. A job that has ended already is answered as it is."""
+    """Asks for the end and waits for it."""
     import ray
 
-    now = job_state(folder, name)
     actor = _actor(name)
     if actor is None:
-        return now
+        return give_up(folder, name)
     try:
         ray.get(actor.cancel.remote())
         ray.get(actor.wait.remote(3600.0))

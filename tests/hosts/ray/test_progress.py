@@ -1,0 +1,114 @@
+"""What is remembered of a job, without a cluster: order, fences, restarts and a full disk."""
+import errno
+import json
+import types
+
+import pytest
+from thole import _abi
+from thole.errors import TholeError
+from thole.ray import state
+from thole.ray.history import Incident
+from thole.ray.progress import Progress, at_first
+
+
+def gang(members=2):
+    """As much of one as Progress reads."""
+    grant = types.SimpleNamespace(uuid="GPU-0", kind=_abi.THOLE_KIND_VGPU, memory_mib=1024, share_milli=250, flags=_abi.THOLE_GPU_SIMULATED)
+    placements = [types.SimpleNamespace(role=0, member=i, first_rank=i, ranks=1, grants=(grant,)) for i in range(members)]
+    return types.SimpleNamespace(placements=placements, roles=["trainer"], node_name=lambda i: "bench-0")
+
+
+@pytest.fixture
+def progress(tmp_path):
+    folder = tmp_path / "jobs" / "digits"
+    state.write_json(folder / "state.json", at_first("digits", folder))
+    return Progress(folder)
+
+
+def on_disk(progress):
+    return json.loads((progress.folder / "state.json").read_text())
+
+
+def part(step, rank, committed, seconds=0.1):
+    return {"rank": rank, "at": 1.0, "checkpoint": {"step": step, "committed": committed, "bytes": 10, "file_bytes": 12, "seconds": seconds}}
+
+
+def test_only_the_attempt_that_goes_on_is_heard(progress):
+    said = [{"rank": 0, "step": 5, "at": 1.0}, {"rank": 0, "line": "x", "at": 1.0}, part(5, 0, True)]
+    assert not progress.hear(0, 0, said) and not progress.hear(0, 1, said)  # before there is one
+    progress.begin(gang(), 1)
+    assert on_disk(progress)["attempts"] == 1 and progress.hear(0, 1, said)
+    progress.over()
+    progress.begin(gang(), 2)
+    assert not progress.hear(0, 1, [{"rank": 0, "step": 99, "at": 1.0}])
+    assert progress.now()["steps"] == {"newest": 5, "run": 5}
+    assert Progress(progress.folder).hear(0, 2, said) is False  # one that was started again has no attempt yet
+
+
+@pytest.mark.parametrize("order", [[(0, False), (1, True)], [(1, True), (0, False)]])
+def test_parts_in_any_order(progress, order):
+    progress.begin(gang(), 1)
+    for rank, committed in order:
+        progress.hear(rank, 1, [part(20, rank, committed, seconds=0.1 + rank)])
+    now = on_disk(progress)
+    assert (now["checkpointsCommitted"], now["checkpointBytes"]) == (1, 20)
+    assert now["checkpoints"] == [{"step": 20, "attempt": 1, "parts": 2, "committed": True, "bytes": 20, "fileBytes": 24, "seconds": 1.1}]
+
+
+def test_a_recovery_is_timed_from_the_incident_to_the_next_attempts_step(progress):
+    progress.begin(gang(), 1)
+    progress.hear(0, 1, [{"rank": 0, "step": 30, "at": 1.0}, part(20, 0, True)])
+    progress.over()
+    history = progress.incident(Incident("signal", 1, 9, "was killed"), 1)
+    assert (history[-1].attempt, history[-1].safe_step) == (1, 20)
+    again = Progress(progress.folder)  # the controller was killed here
+    again.begin(gang(), 2)
+    noticed = again.now()["incidents"][0]["noticed"]
+    again.hear(0, 2, [{"rank": 0, "restored": {"step": 20}, "at": noticed + 1}, {"rank": 0, "step": 21, "at": noticed + 2.5}])
+    incident = on_disk(again)["incidents"][0] if again.note() is None else None
+    assert (incident["recoverySeconds"], incident["restoredStep"]) == (2.5, 20)
+    assert again.now()["steps"] == {"newest": 30, "run": 31}
+
+
+def test_a_full_disk_stops_no_rank_and_starts_none(progress, monkeypatch):
+    progress.begin(gang(), 1)
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    before = on_disk(progress)
+    monkeypatch.setattr(state, "write_json", full)
+    assert progress.hear(0, 1, [part(20, 0, True)])
+    progress.over()
+    with pytest.raises(TholeError, match="No space left") as raised:
+        progress.begin(gang(), 2)
+    assert raised.value.reason == "StateUnwritable" and on_disk(progress) == before
+    assert not progress.hear(0, 2, [])  # it has not begun
+
+
+def test_unicode_and_lines_without_end(progress):
+    progress.begin(gang(), 1)
+    progress.hear(1, 1, [{"rank": 1, "line": "schön \N{SNOWMAN} \udcff".encode("utf-8", "replace").decode(), "at": 1.0},
+                         {"rank": 1, "result": {"größe": "\N{SNOWMAN}"}, "at": 1.0}])
+    progress.over()
+    assert "\N{SNOWMAN}" in (progress.folder / "attempts/1/rank-1.log").read_text(encoding="utf-8")
+    assert on_disk(progress)["result"] == {"größe": "\N{SNOWMAN}"}
+
+
+@pytest.mark.parametrize("nonsense", [{"checkpoint": 5}, {"checkpoint": {}}, {"step": "5"}, {"result": [1]}, {"restored": None}, {"restored": {"step": "x"}},
+                                      {"line": None}, {"hello": 1}, {"checkpoint": {"step": {}, "committed": True}}])
+def test_nonsense_counts_for_nothing(progress, nonsense):
+    progress.begin(gang(), 1)
+    assert progress.hear(0, 1, [{"rank": 0, "at": 1.0, **nonsense}, {"rank": 0, "step": 3, "at": 2.0}])
+    now = progress.now()
+    assert now["steps"]["newest"] == 3 and not now["checkpoints"] and not now["result"]
+
+
+def test_a_lock_ends_with_its_holder(tmp_path):
+    assert not state.is_held(tmp_path / "none")
+    with state.held(tmp_path / "lock"):
+        assert state.is_held(tmp_path / "lock")
+        with pytest.raises(BlockingIOError):
+            with state.held(tmp_path / "lock", 0.1):
+                raise AssertionError("two hold it")
+    assert not state.is_held(tmp_path / "lock")
