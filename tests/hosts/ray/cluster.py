@@ -17,9 +17,9 @@ SMALL_POOL = str(ROOT / "samples/ray/pool.yaml")
 PATIENCE = 120  # seconds: other work shares the machine
 
 
-def free_port():
+def free_port(first=26000):
     """A port that Ray uses for nothing else."""
-    for port in range(26000 + os.getpid() % 500, 27000):
+    for port in range(first + os.getpid() % 500, first + 1000):
         with socket.socket() as probe:
             try:
                 probe.bind(("127.0.0.1", port))

@@ -37,7 +37,7 @@ class Run:
 
     def said(self, small, text):
         """Whether a worker of this run has said it; Ray keeps what workers print with the head's files."""
-        logs = pathlib.Path(small.known()["nodes"][0]["temporary"]).glob("session_2*/logs/worker-*")
+        logs = pathlib.Path(small.known()["temporary"]).glob("session_2*/logs/worker-*")
         return any(text in log.read_text(errors="replace") for log in logs if log.stat().st_mtime > self.begun)
 
     def at_checkpoint(self, number):

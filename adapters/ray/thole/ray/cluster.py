@@ -12,7 +12,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, List, Optional, Tuple
 
 import thole
 from thole import _abi, _native
@@ -23,6 +23,7 @@ from .errors import refused
 
 _PLUGINS = json.dumps([{"class": "thole.ray.plugin.TholePlugin", "priority": 20}])
 _START_SECONDS = 120.0
+_DRAIN_SECONDS = 15.0
 LOOPBACK = "127.0.0.1"
 ON_LOOPBACK = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
 
@@ -45,16 +46,30 @@ def _gpus_of_machine() -> Any:
     return out.gpus
 
 
+_NOTHING: Dict[str, Any] = {"address": "", "auth": "", "nodes": [], "gcsStore": "", "temporary": ""}
+
+
 class Cluster:
     """What cluster.json remembers: where the head is, and which processes of Ray were started from this folder."""
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / "cluster.json"
         self.folder = folder
-        self.data: Dict[str, Any] = state.read_json(self.path) or {"address": "", "auth": "", "nodes": []}
+        self.data: Dict[str, Any] = {**_NOTHING, **(state.read_json(self.path) or {})}
 
     def living(self) -> List[Dict[str, Any]]:
         return [n for n in self.data["nodes"] if _start_of(n["pid"]) == n["start"]]
+
+    def head_has_died(self) -> bool:
+        """Whether the head was started from this folder and does not run any more. One whose GCS alone has died is about to
+        follow: `ray start --block` ends the rest of its node."""
+        head = next((n for n in self.data["nodes"] if n.get("head")), None)
+        if head is None:
+            return False
+        if _start_of(head["pid"]) == head["start"] and _listens(self.data["address"]):
+            return False
+        _clear(head, 0.0)
+        return True
 
     def save(self) -> None:
         state.write_json(self.path, self.data)
@@ -75,6 +90,15 @@ def _start_of(pid: int) -> str:
             return "" if fields[0] in "ZX" else fields[19]
     except OSError:
         return ""
+
+
+def _listens(address: str) -> bool:
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), timeout=5).close()
+        return True
+    except OSError:
+        return False
 
 
 def connect(folder: Path, address: str = "") -> Cluster:
@@ -104,19 +128,70 @@ def _first_line(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
+def _storage(store: str, address: str) -> Dict[str, str]:
+    """Ray's own variables for where the GCS keeps what it knows: a folder (RocksDB), or a Redis server."""
+    if not store:
+        return {}
+    if "://" not in store:
+        from ray._private.node import Node
+
+        if not hasattr(Node, "_is_rocksdb_gcs"):
+            raise TholeError("THOLE_UNSUPPORTED", "ServiceMissing", "this Ray keeps what the GCS knows in Redis only: give "
+                             "--gcs-store redis://HOST:PORT, or use 2.60")
+        Path(store).mkdir(mode=0o700, parents=True, exist_ok=True)
+        return {"RAY_gcs_storage": "rocksdb", "RAY_gcs_storage_path": store}
+    namespace = os.environ.get("RAY_external_storage_namespace") or "thole-" + address.replace(":", "-")
+    return {"RAY_REDIS_ADDRESS": store, "RAY_external_storage_namespace": namespace}
+
+
+def _checked_store(given: str) -> str:
+    if not given or "://" not in given:
+        return os.path.abspath(given) if given else ""
+    if not given.startswith(("redis://", "rediss://")):
+        raise refused("ArgumentBad", f"--gcs-store {given}: give a folder, or redis://HOST:PORT")
+    if "@" in given:
+        raise refused("ArgumentBad", "--gcs-store: a password goes into RAY_REDIS_PASSWORD; the address is written down")
+    return given
+
+
+def _prepare(cluster: Cluster, address: str, store: str) -> bool:
+    """Whether it is a head that is to be started: the first of a cluster, or one in the place of a head that has died."""
+    died = not address and cluster.head_has_died()
+    if not cluster.living() and not (died and cluster.data["gcsStore"]):
+        for node in cluster.data["nodes"]:
+            _clear(node, 0.0)
+        cluster.data = {**_NOTHING, "gcsStore": store}
+        return not address
+    if died and not cluster.data["gcsStore"]:
+        raise TholeError("THOLE_UNAVAILABLE", "StoreGone", f"the head at {cluster.data['address']} has died, and with it all that "
+                         "the cluster knew: it was started without --gcs-store. `thole-ray stop` ends the nodes that are left; "
+                         "start anew then, and `thole-ray resume` the jobs")
+    if store and store != cluster.data["gcsStore"]:
+        raise refused("ArgumentBad", "--gcs-store belongs to the head, which has been started already, with "
+                      f"{cluster.data['gcsStore'] or 'none'}: leave it out")
+    return died
+
+
+def _as_head(cluster: Cluster) -> Tuple[List[str], Dict[str, str]]:
+    """Options of `ray start` and environment. One in the place of another keeps address and folder, which the other nodes know."""
+    folder = cluster.data["temporary"] = cluster.data["temporary"] or tempfile.mkdtemp(prefix="thole-ray-")  # short: for sockets
+    # Here Ray has noted the head before, and takes raylets of this machine that wait for it for a cluster that runs.
+    Path(folder, "ray_current_cluster").unlink(missing_ok=True)
+    port = cluster.data["address"].rpartition(":")[2]
+    return (["--head", f"--port={port}", "--include-dashboard=false", f"--temp-dir={folder}"],
+            _storage(cluster.data["gcsStore"], cluster.data["address"]))
+
+
 def start(pool_file: str, folder: Path, *, address: str = "", node: str = "", host: str = LOOPBACK, port: int = 6379,
-          auth: str = "", extra: Optional[List[str]] = None) -> Dict[str, Any]:
+          auth: str = "", gcs_store: str = "", extra: Optional[List[str]] = None) -> Dict[str, Any]:
     """Starts a head, or joins the one that is known: this folder's, or `address`. Answers what was started."""
     with open(pool_file, encoding="utf-8") as file:
         pool = documents.read(file.read(), "NodePool")
     cluster = Cluster(folder)
-    if not cluster.living():
-        cluster.data = {"address": "", "auth": "", "nodes": []}
-    head = not (address or cluster.data["address"])
+    head = _prepare(cluster, address, _checked_store(gcs_store))
     cluster.data["auth"] = auth or cluster.data["auth"] or os.environ.get("RAY_AUTH_MODE") or (
         "disabled" if host.startswith("127.") else "token")
-    if not head:
-        cluster.data["address"] = address or cluster.data["address"]
+    cluster.data["address"] = address or cluster.data["address"] or f"{host}:{port}"
     gpus = None if pool.spec.get("simulated") else _gpus_of_machine()
     name, pool = _name(pool, node, [] if head else _names_of_cluster(cluster), gpus)
     offered = capacity.offer(pool, name, gpus)
@@ -124,17 +199,17 @@ def start(pool_file: str, folder: Path, *, address: str = "", node: str = "", ho
                f"--resources={json.dumps(offered.resources)}", "--labels=" + ",".join(f"{k}={v}" for k, v in offered.labels.items()),
                "--num-gpus=0", *([f"--num-cpus={max(1, int(offered.cpu))}"] if offered.cpu else []),
                *([f"--memory={offered.memory_bytes}"] if offered.memory_bytes else [])]
-    temporary = ""
+    storage = {}
     if head:
-        temporary = tempfile.mkdtemp(prefix="thole-ray-")  # short: Ray puts sockets below it
-        command += ["--head", f"--port={port}", "--include-dashboard=false", f"--temp-dir={temporary}"]
+        options, storage = _as_head(cluster)
+        command += options
     else:
         command += [f"--address={cluster.data['address']}"]
     log = folder / f"ray-{name}.log"
     records = folder / "records" / name
     records.mkdir(mode=0o700, parents=True, exist_ok=True)
-    environment = {**os.environ, **cluster.environment(), "RAY_RUNTIME_ENV_PLUGINS": _PLUGINS, "THOLE_RAY_RECORDS": str(records),
-                   state.STATE: str(folder), "RAY_RUNTIME_ENV_THOLE_CACHE_SIZE_GB": "0"}
+    environment = {**os.environ, **cluster.environment(), **storage, "RAY_RUNTIME_ENV_PLUGINS": _PLUGINS,
+                   "THOLE_RAY_RECORDS": str(records), state.STATE: str(folder), "RAY_RUNTIME_ENV_THOLE_CACHE_SIZE_GB": "0"}
     if host.startswith("127."):
         environment[ON_LOOPBACK] = "0"
     environment.pop("RAY_ADDRESS", None)
@@ -142,10 +217,8 @@ def start(pool_file: str, folder: Path, *, address: str = "", node: str = "", ho
         process = subprocess.Popen(command + (extra or []), env=environment, stdin=subprocess.DEVNULL, stdout=out,
                                    stderr=subprocess.STDOUT, start_new_session=True)
     _await_start(process, log)
-    if head:
-        cluster.data["address"] = f"{host}:{port}"
-    cluster.data["nodes"] = [*cluster.living(), {"name": name, "pid": process.pid, "start": _start_of(process.pid),
-                                                 "temporary": temporary, "log": str(log)}]
+    cluster.data["nodes"] = [*cluster.living(), {"name": name, "pid": process.pid, "start": _start_of(process.pid), "head": head,
+                                                 "log": str(log)}]
     cluster.save()
     return {"node": name, "head": head, "address": cluster.data["address"], "simulated": offered.simulated,
             "gpus": sum(1 for k in offered.resources if k.startswith("thole_memory_")), "pid": process.pid}
@@ -210,30 +283,40 @@ def _name(pool: documents.Document, node: str, taken: List[str], gpus: Any) -> "
 
 
 def stop(folder: Path, name: str = "") -> List[str]:
-    """Ends the nodes that were started from this folder, the head last, by pid: other clusters are left alone."""
+    """Ends the nodes that were started from this folder, the head last, by pid: other clusters are left alone. What a node that has
+    died by itself has left is ended too."""
     cluster = Cluster(folder)
     ended = []
-    for node in reversed(cluster.living()):
+    for node in sorted(cluster.data["nodes"], key=lambda n: bool(n.get("head"))):
         if name and node["name"] != name:
             continue
-        _end(node["pid"])
-        ended.append(node["name"])
-        if node["temporary"]:
-            shutil.rmtree(node["temporary"], ignore_errors=True)
-    cluster.data["nodes"] = [n for n in cluster.living() if n["name"] not in ended]
+        if _clear(node, _DRAIN_SECONDS if _listens(cluster.data["address"]) else 0.0):  # without a head nothing is drained
+            ended.append(node["name"])
+    cluster.data["nodes"] = cluster.living()
     if not cluster.data["nodes"]:
-        cluster.data = {"address": "", "auth": "", "nodes": []}
+        if cluster.data["temporary"]:
+            shutil.rmtree(cluster.data["temporary"], ignore_errors=True)
+        cluster.data = dict(_NOTHING)
     cluster.save()
     return ended
 
 
-def _end(pid: int) -> None:
+def _clear(node: Dict[str, Any], seconds: float) -> bool:
+    """Ends a node, or what is left of one whose first process has died. True if there was something to end."""
+    first = _start_of(node["pid"])
+    if first not in ("", node["start"]) or not (first or _session(node["pid"])):
+        return False  # its pid is somebody else's by now, or nothing is left
+    _end(node["pid"], seconds)
+    return True
+
+
+def _end(pid: int, seconds: float) -> None:
     """SIGTERM lets `ray start --block` end its own children; what is left of its session is killed after it."""
     try:
         os.kill(pid, signal.SIGTERM)
     except ProcessLookupError:
         pass
-    until = time.monotonic() + 15
+    until = time.monotonic() + seconds
     while time.monotonic() < until and _start_of(pid):
         try:
             if os.waitpid(pid, os.WNOHANG)[0] == pid:

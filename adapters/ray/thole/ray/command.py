@@ -46,6 +46,8 @@ def _parser() -> argparse.ArgumentParser:
     start.add_argument("--port", type=int, default=6379, help="of the head")
     start.add_argument("--auth", choices=["token", "disabled"], default="", help="Ray's authentication; default RAY_AUTH_MODE, "
                        "else disabled on loopback and token elsewhere")
+    start.add_argument("--gcs-store", default="", metavar="FOLDER", help="where the head keeps what the cluster knows: a folder, "
+                       "or redis://HOST:PORT. A head that has died goes on from it when it is started again")
     start.add_argument("ray", nargs="*", metavar="-- OPTION", help="further options of `ray start`")
     stop = add("stop", _stop, "ends the nodes that were started from the state folder")
     stop.add_argument("node", nargs="?", default="", help="only this one")
@@ -127,7 +129,7 @@ def _start(options: argparse.Namespace) -> int:
     from . import cluster
 
     made = cluster.start(options.pool, options.folder, address=options.address, node=options.node, host=options.host,
-                         port=options.port, auth=options.auth, extra=options.ray)
+                         port=options.port, auth=options.auth, gcs_store=options.gcs_store, extra=options.ray)
     what = "a cluster" if made["head"] else "a node"
     _answer(options, made, f"started {what} at {made['address']}: node {made['node']} with {made['gpus']} "
             f"{'simulated ' if made['simulated'] else ''}GPUs")
