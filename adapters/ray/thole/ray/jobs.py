@@ -17,6 +17,7 @@ from thole.errors import TholeError
 from . import capacity, documents, gangs, state
 from .attempt import EXIT_STOPPED, Attempt
 from .history import Incident, decide
+from .metrics import JobMetrics
 from .progress import Progress
 from .service import service
 
@@ -80,7 +81,9 @@ class Controller:
         with state.held(self._folder / "controller"):  # one that Ray takes for dead may still be about to die
             self.progress.load()
             if self.progress.state:  # else somebody has removed the folder, and there is no job any more
+                metrics = JobMetrics(self.progress.now)
                 self._run()
+                metrics.stop()
         self._over.set()
         time.sleep(_LINGER_SECONDS)
         # Not exit_actor: that is for a method that somebody else has called, and who submitted has left.
