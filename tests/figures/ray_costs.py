@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import traceback
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 PAIRS = int(os.environ.get("THOLE_PAIRS", "7"))
@@ -35,9 +36,11 @@ def in_rays_python():
     """Ray has a Python of its own: goes on in it."""
     programs = subprocess.run([ROOT / "adapters/ray/setup/install"], check=True, capture_output=True, text=True).stdout.strip()
     python = f"{programs}/python"
-    if sys.executable != python:
+    if sys.executable != python or "RAY_AUTH_MODE" not in os.environ:
         paths = f"{ROOT}/sdk/python{os.pathsep}{ROOT}/adapters/ray"
-        os.execve(python, [python, "-B", *sys.argv], {**os.environ, "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}", "PYTHONPATH": paths})
+        # Ray reads its own when it is imported, and without them looks for 127.0.0.1 elsewhere.
+        rays = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0"}
+        os.execve(python, [python, "-B", *sys.argv], {**os.environ, **rays, "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}", "PYTHONPATH": paths})
     sys.path.insert(0, str(ROOT / "tests/hosts/ray"))
 
 
@@ -158,7 +161,9 @@ def main():
             calls(ray, thole.ray)
             gangs(thole.ray)
             files(thole.ray)
-            ray.shutdown()
+        except BaseException:
+            traceback.print_exc()  # before the end of the cluster, which ends this process too
+            raise
         finally:
             cluster.stop()
             shutil.rmtree(cluster.folder, ignore_errors=True)

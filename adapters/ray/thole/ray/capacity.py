@@ -125,7 +125,7 @@ def free_resources() -> Dict[str, Dict[str, float]]:
 def _gpu_of(labels: Mapping[str, str], total: Mapping[str, float], ray_id: str, index: int) -> Gpu:
     simulated = labels.get(LABEL + "simulated", "true") == "true"
     # Nodes that an autoscaler starts from a type have no UUIDs in their labels: simulated ones get their node's.
-    uuid = labels.get(f"{LABEL}gpu-{index}") or f"SIM-{ray_id[:32]}-{index}"
+    uuid = labels.get(f"{LABEL}gpu-{index}") or f"SIM-{ray_id[-32:]}-{index}"
     return Gpu(uuid, labels.get(LABEL + "model", "simulated"), int(total[memory_name(index)]),
                int(labels.get(LABEL + "context-mib", "512")), simulated, int(total.get(vgpus_name(index), 16)))
 

@@ -102,8 +102,8 @@ class GangService:
     def _nodes() -> List[capacity.LiveNode]:
         nodes = capacity.live_nodes()
         if not nodes:
-            raise TholeError("THOLE_UNAVAILABLE", "GangNoFitInCluster", "no live node of this cluster was started with "
-                             "`thole ray start`: there is nothing to place on")
+            raise GangError("THOLE_NO_FIT", "GangNoFitInCluster", "no live node of this cluster was started with "
+                            "`thole ray start`: there is nothing to place on")  # an autoscaler may bring one yet
         return nodes
 
     def _plan_now(self, request: documents.Request) -> Dict[str, Any]:
