@@ -29,6 +29,10 @@ SUFFIX = ".thole"
 SEGMENT = 8 << 20
 _NAMESPACE = uuid.UUID("6d1f3c3e-7b57-5d0a-9a3c-74686f6c6500")
 
+# Python's own way to make bytes that are filled afterwards; prototypes of our own, since those of pythonapi are everybody's.
+_new_bytes = ctypes.PYFUNCTYPE(ctypes.py_object, ctypes.c_void_p, ctypes.c_ssize_t)(("PyBytes_FromStringAndSize", ctypes.pythonapi))
+_address_of = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.py_object)(("PyBytes_AsString", ctypes.pythonapi))
+
 
 def checkpoint_filesystem(folder: str, *, key: Optional[str] = None, key_helper: Optional[Sequence[str]] = None) -> fs.FileSystem:
     """A pyarrow filesystem whose files lie encrypted below `folder`. Give either a key file or a key helper."""
@@ -326,26 +330,30 @@ class _Reader(io.RawIOBase):
         end = self.length if size is None or size < 0 else min(self.length, self._at + size)
         if end <= self._at:
             return b""
-        out = bytearray(end - self._at)
-        for name, first, length in self._segments:
-            start, stop = max(first, self._at), min(first + length, end)
-            if start < stop:
-                self._get(name, start - first, memoryview(out)[start - self._at : stop - self._at])
-        self._at = end
-        return bytes(out)
+        # Made without being cleared, and filled before anybody sees it: what is read is copied once less.
+        out = _new_bytes(None, end - self._at)
+        self._fill((ctypes.c_char * len(out)).from_address(_address_of(out)))
+        return out
 
     def readinto(self, into: Any) -> int:
-        data = self.read(len(into))
-        into[: len(data)] = data
-        return len(data)
+        size = max(0, min(self.length - self._at, len(into)))
+        if size:
+            self._fill((ctypes.c_char * size).from_buffer(into))
+        return size
 
-    def _get(self, name: str, first: int, into: memoryview) -> None:
-        size = len(into)
+    def _fill(self, target: Any) -> None:
+        """The next bytes, as many as the target has room for; all of them are there."""
+        here, end = self._at, self._at + len(target)
+        for name, first, length in self._segments:
+            start, stop = max(first, here), min(first + length, end)
+            if start < stop:
+                self._get(name, start - first, stop - start, ctypes.addressof(target) + start - here)
+        self._at = end
+
+    def _get(self, name: str, first: int, size: int, to: int) -> None:
         start, extent = (ctypes.c_uint64 * 1)(first), (ctypes.c_uint64 * 1)(size)
-        target = (ctypes.c_char * size).from_buffer(into)
         text = _native.text(name)
-        box = _native.sized(_abi.thole_box, name=text, start=start, extent=extent, dims=1,
-                            to=ctypes.cast(target, ctypes.c_void_p), size=size)
+        box = _native.sized(_abi.thole_box, name=text, start=start, extent=extent, dims=1, to=to, size=size)
         _native.check(self._api.get, self._reader, byref(box))
 
     def close(self) -> None:
