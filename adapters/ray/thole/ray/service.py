@@ -61,7 +61,7 @@ class GangService:
                 try:
                     await asyncio.wait_for(self._changed.wait(), pause)
                 except asyncio.TimeoutError:
-                    pause = min(2 * pause, _LOOK_SECONDS[1])
+                    pause = min(1.25 * pause, _LOOK_SECONDS[1])
         except TholeError as error:
             return as_answer(error)
         finally:
