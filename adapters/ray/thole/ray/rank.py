@@ -28,6 +28,19 @@ def _die_with_parent() -> None:
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
+def _folder() -> Path:
+    """A folder of this process. Those of members that were killed and could not remove their own are removed by the next one."""
+    base = Path(tempfile.gettempdir())  # short: a socket's path ends at 107 bytes
+    for old in base.glob("thole-rank-*-*"):
+        pid = old.name.split("-")[2]
+        try:
+            if pid.isdigit() and not os.path.exists(f"/proc/{pid}") and old.stat().st_uid == os.getuid():
+                shutil.rmtree(old, ignore_errors=True)
+        except OSError:
+            continue  # somebody else was first
+    return Path(tempfile.mkdtemp(prefix=f"thole-rank-{os.getpid()}-", dir=base))
+
+
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("", 0))
@@ -39,7 +52,7 @@ class Member:
 
     def __init__(self) -> None:
         self._process: Optional[subprocess.Popen[bytes]] = None
-        self._folder = Path(tempfile.mkdtemp(prefix="thole-rank-"))  # short: a socket's path ends at 107 bytes
+        self._folder = _folder()
         self._lock = threading.Lock()
         self._said: List[Dict[str, Any]] = []
         self._connections: List[socket.socket] = []
