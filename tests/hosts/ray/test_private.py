@@ -64,6 +64,19 @@ def set_up(context, *arguments, language="PYTHON"):
     return json.loads(done.stdout) if done.returncode == 0 else done.stderr
 
 
+@pytest.mark.parametrize("text", ['{}', '{"a": {"b": "\\u00e4 \\"\\\\ \\n", "c": ["x", 1, 2.5, true, null]}}', ' {"a": 1}', '{"a": 1} ', '{"a": 1}x', '{', '', '[1]', 'null'])
+def test_a_context_is_read_as_json_reads_it(text):
+    from thole.ray import setup_worker
+
+    def outcome(reads):
+        try:
+            return reads(text)
+        except ValueError:
+            return ValueError
+
+    assert outcome(setup_worker.read) == outcome(json.loads)
+
+
 @pytest.mark.parametrize("context, variable, plain", [
     ({"env_vars": {"THOLE_TEST": "a b '\"\\ ü"}}, "a b '\"\\ ü", True), ({}, None, True),
     ({"env_vars": {"THOLE_TEST": "x"}, "command_prefix": [], "java_jars": [], "override_worker_entrypoint": None}, "x", True),

@@ -4,18 +4,18 @@ Ray's imports all of Ray only to set a few variables and to execute Python once 
 with a vGPU would take twice as long to start as one without. Where the context has nothing but variables, as that of a vGPU, this
 program sets them and executes the worker; with anything else it hands over to Ray's. It must not import Ray.
 """
-import json
+from __future__ import annotations
+
 import os
 import sys
-from importlib.util import find_spec
-from typing import Any, Dict, List, Optional, Tuple
 
+# Each import here is paid by every worker that starts: `typing` and `json`, which imports `re`, would double what this costs.
 _CONTEXT, _LANGUAGE = "--serialized-runtime-env-context", "--language"
 
 
-def cut(arguments: List[str]) -> Tuple[Optional[str], Optional[str], List[str]]:
+def cut(arguments: list[str]) -> tuple[str | None, str | None, list[str]]:
     """(context, language, the worker's own arguments)."""
-    found: Dict[str, str] = {}
+    found: dict[str, str] = {}
     rest = []
     words = iter(arguments)
     for word in words:
@@ -27,7 +27,29 @@ def cut(arguments: List[str]) -> Tuple[Optional[str], Optional[str], List[str]]:
     return found.get(_CONTEXT), found.get(_LANGUAGE), rest
 
 
-def is_plain(context: Dict[str, Any]) -> bool:
+class _Rules:
+    """How json.loads reads, for the scanner that it has in C."""
+
+    strict, memo = True, {}  # type: ignore[var-annotated]
+    object_hook = object_pairs_hook = None
+    parse_float, parse_int, parse_constant = float, int, float
+
+
+def read(text: str) -> dict[str, object]:
+    try:
+        from _json import make_scanner
+
+        found, end = make_scanner(_Rules())(text, 0)
+        if end == len(text) and isinstance(found, dict):
+            return found
+    except (ImportError, AttributeError, TypeError, ValueError, StopIteration):
+        pass  # another Python, or no JSON: json has the word
+    import json
+
+    return json.loads(text)  # type: ignore[no-any-return]
+
+
+def is_plain(context: dict[str, object]) -> bool:
     """Whether it says nothing but variables, of which none refers to another, and a Python that is a file."""
     variables, python = context.get("env_vars") or {}, context.get("py_executable")
     others = [k for k, v in context.items() if v and k not in ("env_vars", "py_executable")]
@@ -36,14 +58,16 @@ def is_plain(context: Dict[str, Any]) -> bool:
 
 def rays_own() -> str:
     """The path of Ray's program, found without importing Ray."""
+    from importlib.util import find_spec
+
     spec = find_spec("ray")
     assert spec is not None and spec.origin is not None
     return os.path.join(os.path.dirname(spec.origin), "_private", "workers", "setup_worker.py")
 
 
-def main(arguments: List[str]) -> None:
+def main(arguments: list[str]) -> None:
     text, language, rest = cut(arguments)
-    context = json.loads(text) if text else None
+    context = read(text) if text else None
     if context is None or language != "PYTHON" or not is_plain(context):
         os.execv(sys.executable, [sys.executable, rays_own(), *arguments])
     os.environ.update(context.get("env_vars") or {})
