@@ -10,8 +10,10 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"time"
 
 	v1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -81,6 +83,9 @@ func (r *pools) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.Resul
 	meta.SetStatusCondition(&s.Conditions, condition)
 	if !reflect.DeepEqual(before.Status, pool.Status) {
 		failed = errors.Join(failed, client.IgnoreNotFound(r.Status().Update(ctx, pool)))
+	}
+	if apierrors.IsConflict(failed) {
+		return ctrl.Result{RequeueAfter: 50 * time.Millisecond}, nil // somebody else was first: look again
 	}
 	return ctrl.Result{}, failed
 }
