@@ -11,6 +11,7 @@ from thole.errors import TholeError
 
 from . import documents, gangs
 from .history import Incident
+from .native import runtime_env
 from .rank import Member
 
 if TYPE_CHECKING:
@@ -43,8 +44,9 @@ class Attempt:
         import ray
 
         member = ray.remote(Member)
-        self._actors = [member.options(max_concurrency=8, max_restarts=0, **self._gang.bundle_options(i)).remote()
-                        for i in range(len(self._gang))]
+        native = runtime_env(self._c.spec)
+        self._actors = [member.options(max_concurrency=8, max_restarts=0, **({"runtime_env": native} if native else {}),
+                                       **self._gang.bundle_options(i)).remote() for i in range(len(self._gang))]
         self._begun = time.monotonic()
         where = self._where()
         if isinstance(where, dict):

@@ -174,6 +174,8 @@ def _environment(options: argparse.Namespace) -> int:
 
 def _read_job(path: str) -> documents.Document:
     """The job, with its folders absolute: what is relative begins at the folder of the file."""
+    from .native import runtime_env, without_effect
+
     with open(path, encoding="utf-8") as file:
         job = documents.read(file.read(), "TrainingJob")
     data = json.loads(job.text)
@@ -181,6 +183,9 @@ def _read_job(path: str) -> documents.Document:
         role["workdir"] = str((Path(path).absolute().parent / role["workdir"]).resolve())
     for note in (n for n in job.notes if n.line):
         print(f"thole: {path}:{note.line}:{note.column}: {note.message}", file=sys.stderr)
+    runtime_env(data["spec"])
+    for remark in without_effect(data["spec"]):
+        print(f"thole: {path}: {remark}", file=sys.stderr)
     return documents.read(json.dumps(data), "TrainingJob")
 
 

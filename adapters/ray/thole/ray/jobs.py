@@ -218,7 +218,8 @@ class Controller:
                 raise TholeError("THOLE_NOT_FOUND", "KeyMissing", f"the key is not at {now['key']}: without it nobody can read "
                                  "what the job saves, or has saved")
             out.update(THOLE_STORE=now["store"], THOLE_KEY=now["key"],
-                       THOLE_CHECKPOINT_INTERVAL=str(self.spec["checkpoint"]["interval"]))
+                       THOLE_CHECKPOINT_INTERVAL=str(self.spec["checkpoint"]["interval"]),
+                       THOLE_CHECKPOINT_KEEP=str(self.spec["checkpoint"]["keep"]))
         return out
 
 
