@@ -133,14 +133,17 @@ def test_a_stopped_job_goes_on(small, local):
 
 def test_an_ended_job_does_not_begin_again(small):
     """A controller that was killed after it had written down the end: the next one reads it, and leaves."""
-    from thole.ray import submission
+    from thole.ray import documents, submission
+    from thole.ray.progress import at_first
+    from thole.ray.state import write_json
 
-    folder = small.folder / "jobs" / "digits"
-    assert submission._leaves(small.folder, "digits")
+    folder = small.folder / "jobs" / "ended"
+    job = documents.read(open(DIGITS, encoding="utf-8").read()).text
+    write_json(folder / "job.json", {"job": job, "bindings": {"stores": {}, "keys": {}, "wait": 0}})
+    write_json(folder / "state.json", {**at_first("ended", folder), "running": False, "phase": "failed"})
     before = (folder / "state.json").read_bytes()
-    assert not json.loads(before)["running"]
-    submission._start(folder, "digits")
-    until(lambda: submission._actor("digits") is None, what="the controller's end")
+    submission._start(folder, "ended")
+    until(lambda: submission._actor("ended") is None, what="the controller's end")
     assert (folder / "state.json").read_bytes() == before
 
 

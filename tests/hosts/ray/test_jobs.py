@@ -7,7 +7,7 @@ import time
 
 import incidents
 import pytest
-from cluster import DIGITS, PATIENCE, ROOT, kill
+from cluster import DIGITS, PATIENCE, ROOT, kill, until
 from running import Running, check_ledger_is_empty
 
 
@@ -59,6 +59,23 @@ def test_digest_after_an_incident(small, local, incident):
     if incident == "raylet":
         assert state["gang"][victim]["node"] not in {m["node"] for m in ended["gang"]}
         small.start()
+    check_ledger_is_empty(small)
+
+
+def test_a_node_is_lost_while_members_start(small, local):
+    """Before any rank runs: an incident like any other."""
+    import ray
+
+    running = Running(small)
+    until(lambda: ray.get(running.controller.status.remote())["phase"] == "running", what="the gang")
+    head = small.known()["nodes"][0]["name"]
+    victim = next(m["node"] for m in small.job("digits")["gang"] if m["node"] != head)
+    kill(small.raylet_of(victim))
+    assert not ray.get(running.controller.where.remote()), "the members were too quick"
+    ended = running.end()
+    assert ended["result"]["digest"] == local and ended["attempts"] == 2 and len(ended["incidents"]) == 1, ended["incidents"]
+    assert ended["incidents"][0]["kind"] == "node" and ended["incidents"][0]["node"] == victim
+    small.start()
     check_ledger_is_empty(small)
 
 
@@ -126,21 +143,6 @@ def test_no_cluster(tmp_path):
     done = subprocess.run([sys.executable, "-m", "thole.ray", "--state", str(tmp_path / "s"), "--address", "127.0.0.1:1", "pool"],
                           capture_output=True, text=True, timeout=PATIENCE, check=False)
     assert done.returncode == 69 and "no Ray answers at 127.0.0.1:1" in done.stderr
-
-
-def test_sixty_four_members(wide, tmp_path):
-    """As many processes, each with its own rank, GPU and log, and words of another script in all of them."""
-    (tmp_path / "job.yaml").write_text(
-        "apiVersion: thole.dev/v1alpha1\nkind: TrainingJob\nmetadata: {name: many}\nspec:\n  roles:\n    - name: one\n      members: 64\n"
-        "      vgpu: {memory: 1Gi, share: 0.05}\n      cpu: 100m\n      memory: 64Mi\n      env: {GREETING: \"grüße \N{SNOWMAN}\"}\n"
-        "      command: [sh, -c, 'echo \"$GREETING $RANK of $WORLD_SIZE\"']\n")
-    ended = json.loads(wide.program("submit", str(tmp_path / "job.yaml"), "--wait", "--json", timeout=3 * PATIENCE).stdout)
-    assert (ended["phase"], ended["attempts"], len(ended["gang"])) == ("done", 1, 64)
-    said = wide.program("logs", "many").stdout.splitlines()
-    assert said == [f"{rank}| grüße \N{SNOWMAN} {rank} of 64" for rank in range(64)]
-    per_gpu = [sum(m["devices"][0]["uuid"] == uuid for m in ended["gang"]) for uuid in {m["devices"][0]["uuid"] for m in ended["gang"]}]
-    assert max(per_gpu) <= 16
-    check_ledger_is_empty(wide)
 
 
 def test_a_rank_that_joins_and_never_begins(small, tmp_path):

@@ -5,7 +5,7 @@ import hashlib
 import os
 import socket
 import time
-from typing import TYPE_CHECKING, Any, Dict, List, Optional, Tuple
+from typing import TYPE_CHECKING, Any, Dict, List, Optional, Set, Tuple
 
 from thole.errors import TholeError
 
@@ -22,6 +22,7 @@ _SETTLE_SECONDS = 1.0  # after the first sign of a death: the time for the news 
 _ANSWER_SECONDS = 2.0
 _LOST_SECONDS = 30.0
 _START_SECONDS = 120.0
+_LOOK_SECONDS = 1.0
 
 
 class Attempt:
@@ -35,22 +36,22 @@ class Attempt:
 
     def run(self) -> Dict[str, Any]:
         try:
-            self._start()
-            return self._watch()
+            lost = self._start()
+            return {"how": "incident", "incident": lost} if lost else self._watch()
         finally:
             self._finish()
 
-    def _start(self) -> None:
+    def _start(self) -> Optional[Incident]:
+        """Starts the members and then their commands. Answers what was lost where not all members came up."""
         import ray
 
         member = ray.remote(Member)
         native = runtime_env(self._c.spec)
         self._actors = [member.options(max_concurrency=8, max_restarts=0, **({"runtime_env": native} if native else {}),
                                        **self._gang.bundle_options(i)).remote() for i in range(len(self._gang))]
-        self._begun = time.monotonic()
         where = self._where()
-        if isinstance(where, dict):
-            raise TholeError("THOLE_UNAVAILABLE", where["reason"], where["message"])
+        if isinstance(where, Incident):
+            return where
         with self._c.progress.lock:
             self._c.progress.members = where
         nodes = {n: i for i, n in enumerate(dict.fromkeys(w["node"] for w in where))}
@@ -73,16 +74,47 @@ class Attempt:
                     "node": self._gang.node_name(i), "placement": p.as_json(), "command": role["command"],
                     "workdir": role["workdir"], "job_environment": role.get("env", {}), "environment": environment}
             self._runs[actor.run.remote(spec, me)] = i
+        return None
 
     def _where(self) -> Any:
+        """Where each member is, when all are there; or who was lost meanwhile, as may happen at any other time."""
         import ray
 
-        try:
-            return ray.get([a.where.remote() for a in self._actors], timeout=_START_SECONDS + len(self._actors))
-        except Exception as error:  # noqa: BLE001: whatever Ray calls it, the members did not come up
-            said = str(error).strip().splitlines()[-1:] or [""]
-            return {"reason": "NodeTooSmall" if isinstance(error, ray.exceptions.GetTimeoutError) else "SystemCallFailed",
-                    "message": f"the members did not start: {type(error).__name__}: {said[0][:300]}"}
+        asked = [a.where.remote() for a in self._actors]
+        seconds = _START_SECONDS + len(asked)
+        until = time.monotonic() + seconds
+        missing = asked
+        while missing and time.monotonic() < until:
+            done, missing = ray.wait(asked, num_returns=len(asked), timeout=_LOOK_SECONDS)
+            lost = self._lost_of(asked, set(done))
+            if lost is not None:
+                return self._lost(lost)
+        if missing:
+            raise TholeError("THOLE_UNAVAILABLE", "NodeTooSmall", f"the members did not start within {seconds:.0f} s")
+        return ray.get(asked)
+
+    def _lost_of(self, asked: List[Any], done: Set[Any]) -> Optional[int]:
+        """A member that has died, or that waits for a place on a node that has, which Ray itself would do for ever."""
+        import ray
+
+        alive = {n["NodeID"] for n in ray.nodes() if n["Alive"]}
+        for index, ref in enumerate(asked):
+            error = _failure(ref) if ref in done else None
+            if isinstance(error, ray.exceptions.RayActorError) or (
+                    ref not in done and self._gang.placements[index].node not in alive):
+                return index
+            if error is not None:  # such as a runtime_env that cannot be made
+                said = str(error).strip().splitlines()[-1:] or [""]
+                raise TholeError("THOLE_UNAVAILABLE", "SystemCallFailed", f"the members did not start: {type(error).__name__}: "
+                                 f"{said[0][:300]}")
+        return None
+
+    def _lost(self, index: int) -> Incident:
+        """The member with this index was lost with its worker, or with its node."""
+        placement, node = self._gang.placements[index], self._gang.node_name(index)
+        gone = self._node_is_gone(placement.node)
+        return Incident("node" if gone else "signal", placement.first_rank, 0 if gone else 9,
+                        f"was lost with its node {node}" if gone else "was lost with its worker", node=node)
 
     def _watch(self) -> Dict[str, Any]:
         import ray
@@ -159,9 +191,7 @@ class Attempt:
         placement = self._gang.placements[index]
         node = self._gang.node_name(index)
         if end.get("lost"):
-            gone = self._node_is_gone(placement.node)
-            return Incident("node" if gone else "signal", placement.first_rank, 0 if gone else 9,
-                            f"was lost with its node {node}" if gone else "was lost with its worker", node=node)
+            return self._lost(index)
         if not end["started"]:
             return Incident("start", placement.first_rank, end["errno"], end["message"], node=node)
         failure = failures.get(index, {}).get("failure")
@@ -222,6 +252,16 @@ class Attempt:
         for actor in self._actors:
             ray.kill(actor)
         self._c.progress.over()
+
+
+def _failure(ref: Any) -> Optional[Exception]:
+    import ray
+
+    try:
+        ray.get(ref)
+        return None
+    except ray.exceptions.RayError as error:
+        return error  # type: ignore[no-any-return]
 
 
 def _fine(end: Dict[str, Any]) -> bool:

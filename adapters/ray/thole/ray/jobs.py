@@ -21,7 +21,7 @@ from .metrics import JobMetrics
 from .progress import Progress
 from .service import service
 
-_ROOM_SECONDS = 60.0  # for the places of an attempt that is over to be free again
+_ROOM_SECONDS = 600.0  # for an attempt after another: its places are given back, and a lost node may return
 _SAVE_AGAIN_SECONDS = 1.0
 _LINGER_SECONDS = 12.0  # until Ray has fetched the last of the metrics; who needs the name before ends the actor
 
