@@ -3,12 +3,14 @@ import inspect
 import json
 import os
 import pathlib
+import subprocess
+import sys
 import time
 
 import incidents
 import pytest
 import redisserver
-from cluster import DIGITS, PATIENCE, SMALL_POOL, Cluster, kill, until
+from cluster import DIGITS, PATIENCE, ROOT, SMALL_POOL, Cluster, kill, until
 from ray._private.node import Node
 from running import Running
 
@@ -113,6 +115,17 @@ def test_names_of_rays_own():
     assert "ray_current_cluster" in inspect.getsource(services) and "get_ray_address_file(temp_dir)" in inspect.getsource(utils.read_ray_address)
     assert "RAY_REDIS_ADDRESS" in inspect.getsource(Node)
     assert not hasattr(Node, "_is_rocksdb_gcs") or "gcs_storage_path" in inspect.getsource(Node)
+
+
+def test_a_start_that_is_killed_halfway_can_be_stopped():
+    cluster = Cluster(SMALL_POOL, 0)
+    starting = subprocess.Popen([sys.executable, "-m", "thole.ray", "start", "--pool", SMALL_POOL, "--port", str(cluster.port)],
+                                env=cluster.environment, cwd=ROOT)
+    until(lambda: (cluster.folder / "cluster.json").exists(), what="the node's name in the file")
+    starting.kill()
+    starting.wait()
+    assert cluster.program("stop").stdout == "stopped bench-0\n"
+    until(lambda: not left_of(cluster), what="the end of every process")
 
 
 @pytest.mark.parametrize("store, reason", [("redis://:secret@127.0.0.1:1", "RAY_REDIS_PASSWORD"), ("http://127.0.0.1", "redis://HOST:PORT")])

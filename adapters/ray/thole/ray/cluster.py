@@ -1,6 +1,7 @@
 """`thole ray start` and `stop`: a node of Ray that offers what the core says it has, started, joined and ended by pid."""
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -12,7 +13,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Dict, Iterator, List, Optional, Tuple
 
 import thole
 from thole import _abi, _native
@@ -187,6 +188,12 @@ def start(pool_file: str, folder: Path, *, address: str = "", node: str = "", ho
     """Starts a head, or joins the one that is known: this folder's, or `address`. Answers what was started."""
     with open(pool_file, encoding="utf-8") as file:
         pool = documents.read(file.read(), "NodePool")
+    with _alone(folder):
+        return _start(pool, folder, address, node, host, port, auth, gcs_store, extra or [])
+
+
+def _start(pool: documents.Document, folder: Path, address: str, node: str, host: str, port: int, auth: str, gcs_store: str,
+           extra: List[str]) -> Dict[str, Any]:
     cluster = Cluster(folder)
     head = _prepare(cluster, address, _checked_store(gcs_store))
     cluster.data["auth"] = auth or cluster.data["auth"] or os.environ.get("RAY_AUTH_MODE") or (
@@ -214,12 +221,18 @@ def start(pool_file: str, folder: Path, *, address: str = "", node: str = "", ho
         environment[ON_LOOPBACK] = "0"
     environment.pop("RAY_ADDRESS", None)
     with open(log, "w", encoding="utf-8") as out:
-        process = subprocess.Popen(command + (extra or []), env=environment, stdin=subprocess.DEVNULL, stdout=out,
+        process = subprocess.Popen(command + extra, env=environment, stdin=subprocess.DEVNULL, stdout=out,
                                    stderr=subprocess.STDOUT, start_new_session=True)
-    _await_start(process, log)
-    cluster.data["nodes"] = [*cluster.living(), {"name": name, "pid": process.pid, "start": _start_of(process.pid), "head": head,
-                                                 "log": str(log)}]
-    cluster.save()
+    made = {"name": name, "pid": process.pid, "start": _start_of(process.pid), "head": head, "log": str(log)}
+    others, cluster.data["nodes"] = cluster.living(), [*cluster.living(), made]
+    cluster.save()  # before it is up: whoever kills this process can still `stop` the node
+    try:
+        _await_start(process, log)
+    except BaseException:
+        _clear(made, 0.0)
+        cluster.data["nodes"] = others
+        cluster.save()
+        raise
     return {"node": name, "head": head, "address": cluster.data["address"], "simulated": offered.simulated,
             "gpus": sum(1 for k in offered.resources if k.startswith("thole_memory_")), "pid": process.pid}
 
@@ -234,7 +247,6 @@ def _await_start(process: "subprocess.Popen[bytes]", log: Path) -> None:
             lines = [line for line in said.splitlines() if line.strip()]
             raise TholeError("THOLE_UNAVAILABLE", "SystemCallFailed", "ray start failed: " + " / ".join(lines[-3:])[:300])
         time.sleep(0.1)
-    os.killpg(process.pid, signal.SIGTERM)
     raise TholeError("THOLE_TIMEOUT", "SystemCallFailed", f"ray start took more than {_START_SECONDS:.0f} s: see {log}")
 
 
@@ -285,6 +297,21 @@ def _name(pool: documents.Document, node: str, taken: List[str], gpus: Any) -> "
 def stop(folder: Path, name: str = "") -> List[str]:
     """Ends the nodes that were started from this folder, the head last, by pid: other clusters are left alone. What a node that has
     died by itself has left is ended too."""
+    with _alone(folder):
+        return _stop(folder, name)
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """One process at a time starts and stops nodes of this folder."""
+    try:
+        with state.held(folder / "cluster", 2 * _START_SECONDS):
+            yield
+    except BlockingIOError:
+        raise TholeError("THOLE_TIMEOUT", "StateBusy", f"another process starts or stops nodes of {folder}: wait for it") from None
+
+
+def _stop(folder: Path, name: str) -> List[str]:
     cluster = Cluster(folder)
     ended = []
     for node in sorted(cluster.data["nodes"], key=lambda n: bool(n.get("head"))):

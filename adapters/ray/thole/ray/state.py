@@ -1,6 +1,7 @@
 """Where things are on a machine of the cluster: one private folder, given with --state or THOLE_RAY_STATE.
 
     cluster.json          the cluster that `thole ray start` started or joined here: address, processes
+    cluster               locked by who starts or stops nodes
     jobs/NAME/state.json  all that is remembered of a job, as `status --json` prints it
     jobs/NAME/job.json    the job in canonical form, and what its names are bound to
     jobs/NAME/controller  locked by the process that runs the job, for as long as that process lives
