@@ -141,7 +141,7 @@ def place(job: str, timeout: float, attempt: int = 1, tell: Any = None, new_id: 
         try:
             group = _make_group(gang, answer, min(TICKET_SECONDS / 2, max(1.0, until - _now())))
         finally:
-            ray.get(gangs.made.remote(gang))
+            gangs.made.remote(gang)  # nobody waits for the answer: the ticket runs out without it
         if group is not None:
             return Gang(gang, group, answer, attempt)
     raise GangError("THOLE_CONFLICT", "PlanStale", f"a place was taken by others {_TRIES} times between plan and placement "
