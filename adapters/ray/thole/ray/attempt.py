@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 EXIT_STOPPED = 75
 _SETTLE_SECONDS = 1.0  # after the first sign of a death: the time for the news of what was first
 _ANSWER_SECONDS = 2.0
+_SILENCE_SECONDS = 2.0  # a rank that lives says so every half second
 _LOST_SECONDS = 30.0
 _START_SECONDS = 120.0
 _LOOK_SECONDS = 1.0
@@ -236,8 +237,27 @@ class Attempt:
         if not stuck or len(stuck) < len(self._actors) - len(self._ended):
             return None  # a rank that waits for another is no hang as long as somebody gets on
         at, index = min(stuck)
-        return Incident("hang", self._gang.placements[index].first_rank, 0, f"reported no step for {now - at:.1f} s",
-                        node=self._gang.node_name(index))
+        rank, message = self._gang.placements[index].first_rank, f"reported no step for {now - at:.1f} s"
+        quiet = self._quietest()
+        if quiet is not None:  # all wait for it, and none of them is to blame
+            silence, index, rank = quiet
+            message += f": nothing was heard of it for {silence:.1f} s"
+        return Incident("hang", rank, 0, message, node=self._gang.node_name(index))
+
+    def _quietest(self) -> Optional[Tuple[float, int, int]]:
+        """(seconds, member, rank) of the rank that has been silent for longest, if one has stopped saying that it is alive."""
+        import ray
+
+        asked = {self._actors[i].quiet.remote(): i for i in range(len(self._actors)) if i not in self._ended}
+        answered, _ = ray.wait(list(asked), num_returns=len(asked), timeout=_ANSWER_SECONDS)
+        found = []
+        for ref in answered:
+            try:
+                found += [(seconds, asked[ref], rank) for rank, seconds in ray.get(ref).items()]
+            except ray.exceptions.RayError:
+                continue  # its own end will tell
+        longest = max(found, default=None)
+        return longest if longest is not None and longest[0] > _SILENCE_SECONDS else None
 
     def _finish(self) -> None:
         """Ends whatever is left; when it returns, no process of the attempt runs on a node that is alive."""

@@ -56,6 +56,7 @@ class Member:
         self._lock = threading.Lock()
         self._said: List[Dict[str, Any]] = []
         self._connections: List[socket.socket] = []
+        self._heard: Dict[int, float] = {}  # rank: when it said something for the last time, on the monotonic clock
         self._over = threading.Event()
 
     def where(self) -> Dict[str, Any]:
@@ -66,6 +67,12 @@ class Member:
 
     def here(self) -> bool:
         return True
+
+    def quiet(self) -> Dict[int, float]:
+        """For how many seconds each rank that is connected has said nothing; a live one says so twice a second."""
+        now = time.monotonic()
+        with self._lock:
+            return {rank: now - at for rank, at in self._heard.items()}
 
     def run(self, spec: Dict[str, Any], controller: Any) -> Dict[str, Any]:
         """Starts the command, and answers how it ended. What it prints and says goes to the controller meanwhile."""
@@ -157,10 +164,13 @@ class Member:
                     if rank is None:
                         rank = int(message["hello"]["rank"])  # the first line is a hello, or the connection is none of ours
                     self._say({**message, "rank": rank})
+                    with self._lock:
+                        self._heard[rank] = time.monotonic()
             except (OSError, ValueError, KeyError, TypeError):
                 pass
         with self._lock:
             self._connections.remove(connection)
+            self._heard.pop(-1 if rank is None else rank, None)
         if rank is not None:
             self._say({"rank": rank, "closed": True})
 
