@@ -48,7 +48,7 @@ def test_what_has_no_effect_is_said(tmp_path):
 
 def test_variables_reach_the_command_and_old_checkpoints_go(small, local, tmp_path):
     """env_vars, below the role's own env; and at most `keep` checkpoints are left of the ten that were committed."""
-    native = "{env_vars: {THE_MODE: fast, THE_ROLE: no}}"
+    native = "{env_vars: {THE_MODE: fast, THE_ROLE: native}}"
     path = job(tmp_path, native, role="\n      env: {THE_ROLE: yes-it-is}").replace("//", "/")
     text = open(path, encoding="utf-8").read().replace("[python3, train.py]", "[sh, -c, 'echo mode $THE_MODE $THE_ROLE; exec python3 train.py']")
     (tmp_path / "job.yaml").write_text(text)
