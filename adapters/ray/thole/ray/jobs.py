@@ -80,7 +80,7 @@ class Controller:
 
         with state.held(self._folder / "controller"):  # one that Ray takes for dead may still be about to die
             self.progress.load()
-            if self.progress.state:  # else somebody has removed the folder, and there is no job any more
+            if self.progress.state.get("running"):  # else it has ended, or somebody has removed its folder
                 metrics = JobMetrics(self.progress.now)
                 self._run()
                 metrics.stop()
@@ -104,8 +104,6 @@ class Controller:
         """What a controller does that was started again: it is over with the attempt that the old one has left. True when the
         job has ended."""
         now = self.progress.now()
-        if not now["running"]:
-            return True
         if now["cancelled"]:
             self.cancelled.set()
         if now["placementGroup"]:
