@@ -13,7 +13,7 @@ from installed import DIGITS, job, make_store, members, processes, rank_pid, sta
 
 @pytest.fixture
 def space(installed, request):
-    name = request.node.name.replace("_", "-").replace("test-", "")[:40]
+    name = request.node.name.replace("_", "-").replace("test-", "").replace("[", "-").replace("]", "")[:48]
     make_store(installed, name, os.environ["THOLE_COMMAND"])
     yield name
     installed.kubectl("delete", "tj", "--all", "-n", name, "--timeout=90s", seconds=120)
@@ -98,26 +98,37 @@ def test_who_cannot_be_asked_is_told_and_trains_on(installed, space):
     print(f"step {stuck}: {said}; then step {found['status']['progress']['step']}")
 
 
-def test_a_rank_that_lies_spoils_nothing(installed, space):
-    """Numbers that no status holds, on the socket and in the termination message: the job ends as it would, and others are read."""
-    script = """
+SOCKET_LIE = """
 import json, os, socket
 s = socket.socket(socket.AF_UNIX)
 s.connect(os.environ["THOLE_SOCKET"])
 for step in (2**64 - 1, 2**63, 10**30, -1):
     s.sendall(json.dumps({"step": step}).encode() + b"\\n" + json.dumps({"checkpoint": {"step": step, "committed": True}}).encode() + b"\\n")
 s.sendall(json.dumps({"result": {"digest": 10**30, "deep": {"a": [1] * 100}}}).encode() + b"\\n")
-if os.fork() == 0:
-    os.setsid()  # thole-rank ends the rank's group, and writes its own word: this one writes on until the container is gone
-    while True:
-        with open("/dev/termination-log", "w") as file:
-            file.write('{"at": -9223372036854775808, "step": 18446744073709551615, "committed": 18446744073709551615, "code": 1}')
 raise SystemExit(1)
 """
+# thole-rank ends the rank's group and writes its own word: a process of another session writes on until the container is gone.
+MESSAGE_LIE = """
+import os
+if os.fork() == 0:
+    os.setsid()
+    lie = b'{"at": -9223372036854775808, "step": 18446744073709551615, "committed": 18446744073709551615, "code": 1}'
+    with open("/dev/termination-log", "r+b", 0) as file:
+        while True:
+            os.pwrite(file.fileno(), lie.ljust(4096), 0)
+raise SystemExit(1)
+"""
+
+
+@pytest.mark.parametrize("script", [SOCKET_LIE, MESSAGE_LIE], ids=["socket", "message"])
+def test_a_rank_that_lies_spoils_nothing(installed, space, script):
+    """Numbers that no status holds: the job ends as it would, and others are read."""
     spec = {"roles": [{"name": "r", "members": 1, "vgpu": {"memory": "1Gi"}, "cpu": "10m", "memory": "64Mi", "command": ["python3", "-c", script]}],
             "recovery": {"maxIncidents": 3, "maxWithoutProgress": 2}}
     installed.kubectl("apply", "-n", space, "-f", "-", given=json.dumps({"apiVersion": "thole.dev/v1alpha1", "kind": "TrainingJob", "metadata": {"name": "liar"}, "spec": spec}))
     end = wait_for_phase(installed, space, "Failed", name="liar")
+    said = json.dumps(end)
+    assert "18446744073709551615" not in said and "1.8446744073709552e+19" not in said, said
     assert len(end["incidents"]) == 2 and end.get("checkpoint", 0) == 0 and end["incidents"][0]["step"] == 0, json.dumps(end, indent=1)
     honest = {"roles": [{"name": "r", "members": 1, "vgpu": {"memory": "1Gi"}, "cpu": "10m", "memory": "64Mi", "command": ["true"]}]}
     installed.kubectl("apply", "-n", space, "-f", "-", given=json.dumps({"apiVersion": "thole.dev/v1alpha1", "kind": "TrainingJob", "metadata": {"name": "honest"}, "spec": honest}))
