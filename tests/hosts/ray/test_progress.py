@@ -6,9 +6,10 @@ import types
 import pytest
 from thole import _abi
 from thole.errors import TholeError
+from thole.ray import progress as progress_module
 from thole.ray import state
 from thole.ray.history import Incident
-from thole.ray.progress import Progress, at_first
+from thole.ray.progress import Progress, at_first, leave_open
 
 
 def gang(members=2):
@@ -68,6 +69,50 @@ def test_a_recovery_is_timed_from_the_incident_to_the_next_attempts_step(progres
     incident = on_disk(again)["incidents"][0] if again.note() is None else None
     assert (incident["recoverySeconds"], incident["restoredStep"]) == (2.5, 20)
     assert again.now()["steps"] == {"newest": 30, "run": 31}
+
+
+def test_time_counts_only_while_members_run(progress, monkeypatch):
+    """Neither the wait for room before, nor the days between a cancel and a resume, nor what another attempt waits for."""
+    clock = [1000.0]
+    monkeypatch.setattr(progress_module.time, "monotonic", lambda: clock[0])
+    clock[0] += 500
+    progress.note(message="waits")
+    assert progress.ran() == 0
+    for attempt, seconds in ((1, 7), (2, 5)):
+        progress.begin(gang(), attempt)
+        clock[0] += seconds / 2
+        progress.hear(0, attempt, [{"rank": 0, "step": 1, "at": 1.0}])
+        clock[0] += seconds / 2
+        progress.over()
+        clock[0] += 90000
+        progress.note(phase="stopped")
+    assert on_disk(progress)["seconds"] == progress.ran() == 12
+    again = Progress(progress.folder)  # of a controller that was killed counts what it had written down
+    clock[0] += 90000
+    again.begin(gang(), 3)
+    clock[0] += 3
+    assert again.ran() == 15
+    again.note()
+    assert Progress(progress.folder).ran() == 15
+
+
+def test_a_stop_and_a_resume_are_no_recovery(progress):
+    progress.begin(gang(), 1)
+    progress.over()
+    progress.incident(Incident("signal", 1, 9, "was killed"), 1)
+    progress.note(phase="stopped", running=False)
+    now = progress.now()
+    leave_open(now)
+    state.write_json(progress.folder / "state.json", now)
+    again = Progress(progress.folder)
+    again.begin(gang(), 2)
+    again.hear(0, 2, [{"rank": 0, "step": 1, "at": now["incidents"][0]["noticed"] + 90000}])
+    assert again.now()["incidents"][0]["recoverySeconds"] is None
+    again.over()
+    again.incident(Incident("signal", 1, 9, "was killed"), 2)  # the next one is timed
+    again.begin(gang(), 3)
+    again.hear(0, 3, [{"rank": 0, "step": 2, "at": again.now()["incidents"][1]["noticed"] + 2}])
+    assert [i["recoverySeconds"] for i in again.now()["incidents"]] == [None, 2.0]
 
 
 def test_a_full_disk_stops_no_rank_and_starts_none(progress, monkeypatch):

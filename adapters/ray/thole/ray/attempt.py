@@ -110,6 +110,10 @@ class Attempt:
                                  f"{said[0][:300]}")
         return None
 
+    def _out_of_time(self) -> bool:
+        limit = self._c.spec.get("timeLimit")
+        return limit is not None and self._c.progress.ran() > documents.seconds(limit)
+
     def _lost(self, index: int) -> Incident:
         """The member with this index was lost with its worker, or with its node."""
         placement, node = self._gang.placements[index], self._gang.node_name(index)
@@ -120,7 +124,6 @@ class Attempt:
     def _watch(self) -> Dict[str, Any]:
         import ray
 
-        limit = documents.seconds(self._c.spec["timeLimit"]) if "timeLimit" in self._c.spec else None
         pending, asked, first_bad = list(self._runs), 0.0, 0.0
         grace = documents.seconds(self._c.spec["gracePeriod"])
         while pending:
@@ -133,7 +136,7 @@ class Attempt:
                 if now - first_bad >= _SETTLE_SECONDS or not pending:
                     self._hear_from_silent()
                     return {"how": "incident", "incident": self._name_incident()}
-            over = limit is not None and time.time() - self._c.progress.state["started"] > limit
+            over = self._out_of_time()
             if (self._c.cancelled.is_set() or over) and not asked:
                 asked = now
                 for actor in self._actors:

@@ -34,6 +34,13 @@ def at_first(name: str, folder: Path) -> Dict[str, Any]:
         "incidents": [], "result": {}, "folder": str(folder), "store": "", "key": "", "placementGroup": "", "cancelled": False}
 
 
+def leave_open(now: Dict[str, Any]) -> None:
+    """What is not recovered from when somebody resumes the job stays so: the time until then says nothing of a recovery."""
+    for incident in now["incidents"]:
+        if incident["recoverySeconds"] is None:
+            incident["left"] = True
+
+
 class Progress:
     """Who writes `state` holds the lock."""
 
@@ -51,6 +58,7 @@ class Progress:
         self._saves: Dict[int, Dict[str, Any]] = {}  # checkpoints of the attempt by their step, whole or not
         self._logs: Dict[Tuple[int, int], Any] = {}
         self._saved = 0.0
+        self._counts_from = 0.0  # since when the time of the attempt is not in `seconds`, on the monotonic clock; 0: no attempt
         self.load()
 
     def load(self) -> None:
@@ -67,10 +75,24 @@ class Progress:
             self.state.update(fields)
             self._save()
 
+    def ran(self) -> float:
+        """For how long the job has been run: all attempts together, each from the start of its members to its end. Neither waits
+        for room nor the days between a cancel and a resume are part of it."""
+        with self.lock:
+            self._count_time()
+            return float(self.state["seconds"])
+
+    def _count_time(self) -> None:
+        """[with the lock]"""
+        if self._counts_from:
+            now = time.monotonic()
+            self.state["seconds"] += now - self._counts_from
+            self._counts_from = now
+
     def _save(self) -> None:
         """[with the lock]"""
         self._saved = time.monotonic()
-        self.state["seconds"] = time.time() - self.state["started"]
+        self._count_time()
         try:
             state.write_json(self.folder / "state.json", self.state)
         except OSError as error:
@@ -94,10 +116,13 @@ class Progress:
         with self.lock:
             self.joined, self.got_on, self.failures, self._saves = {}, {}, {}, {}
             self._counted, self._restored, self._attempt = 0, 0, attempt
+            self._counts_from = time.monotonic()
 
     def over(self) -> None:
         """The attempt's ranks are heard no more."""
         with self.lock:
+            self._count_time()
+            self._counts_from = 0.0
             self._attempt, self.members = 0, []
             for file in self._logs.values():
                 file.close()
@@ -163,8 +188,9 @@ class Progress:
 
     def _step(self, step: int, at: float) -> None:
         incidents, steps = self.state["incidents"], self.state["steps"]
-        if incidents and incidents[-1]["recoverySeconds"] is None and incidents[-1]["attempt"] < self._attempt:
-            incidents[-1].update(recoverySeconds=round(at - incidents[-1]["noticed"], 3), restoredStep=self._restored)
+        newest = incidents[-1] if incidents else None
+        if newest and newest["recoverySeconds"] is None and not newest.get("left") and newest["attempt"] < self._attempt:
+            newest.update(recoverySeconds=round(at - incidents[-1]["noticed"], 3), restoredStep=self._restored)
         steps["run"] += max(0, step - self._counted)
         self._counted = max(self._counted, step)
         steps["newest"] = max(steps["newest"], step)

@@ -63,6 +63,8 @@ def submit(job: documents.Document, folder: Path, *, stores: Dict[str, str], key
 
 def resume(folder: Path, name: str) -> None:
     """Goes on with a job from its newest checkpoint: one that was stopped, that has failed, or whose cluster was lost."""
+    from .progress import leave_open
+
     with _alone(folder, name):
         now = job_state(folder, name)
         if not _leaves(folder, name):
@@ -71,7 +73,8 @@ def resume(folder: Path, name: str) -> None:
             raise TholeError("THOLE_INVALID", "ArgumentBad", f"{name} is done: there is nothing to go on with")
         if not now["running"]:
             now.update(running=True, phase="planned", reason="", message="", exitCode=0, cancelled=False)
-            state.write_json(state.job_folder(folder, name) / "state.json", now)
+        leave_open(now)
+        state.write_json(state.job_folder(folder, name) / "state.json", now)
         _start(state.job_folder(folder, name), name)
 
 
