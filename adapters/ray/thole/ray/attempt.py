@@ -57,7 +57,7 @@ class Attempt:
             self._c.progress.members = where
         nodes = {n: i for i, n in enumerate(dict.fromkeys(w["node"] for w in where))}
         world = sum(p.ranks for p in self._gang.placements)
-        me = ray.get_runtime_context().current_actor
+        me, shared = ray.get_runtime_context().current_actor, self._c.environment()
         for i, (actor, p) in enumerate(zip(self._actors, self._gang.placements)):
             role = self._c.spec["roles"][p.role]
             local = [q for q, w in zip(self._gang.placements, where) if w["node"] == where[i]["node"]]
@@ -65,7 +65,7 @@ class Attempt:
                 "RANK": str(p.first_rank), "WORLD_SIZE": str(world), "NODE_RANK": str(nodes[where[i]["node"]]),
                 "LOCAL_RANK": str(sum(q.ranks for q in local if q.first_rank < p.first_rank)),
                 "LOCAL_WORLD_SIZE": str(sum(q.ranks for q in local)), "MASTER_ADDR": where[0]["address"],
-                "MASTER_PORT": str(where[0]["port"]), "THOLE_ATTEMPT": str(self._attempt), **self._c.environment()}
+                "MASTER_PORT": str(where[0]["port"]), "THOLE_ATTEMPT": str(self._attempt), **shared}
             if os.environ.get("THOLE_LIBRARY"):
                 environment["THOLE_LIBRARY"] = os.environ["THOLE_LIBRARY"]
             if role["ranksPerMember"] > 1:
