@@ -37,13 +37,12 @@ class Attempt:
 
     def run(self) -> Dict[str, Any]:
         try:
-            lost = self._start()
-            return {"how": "incident", "incident": lost} if lost else self._watch()
+            return self._start() or self._watch()
         finally:
             self._finish()
 
-    def _start(self) -> Optional[Incident]:
-        """Starts the members and then their commands. Answers what was lost where not all members came up."""
+    def _start(self) -> Optional[Dict[str, Any]]:
+        """Starts the members and then their commands. Answers how the attempt ended where not all members came up."""
         import ray
 
         member = ray.remote(Member)
@@ -51,7 +50,7 @@ class Attempt:
         self._actors = [member.options(max_concurrency=8, max_restarts=0, **({"runtime_env": native} if native else {}),
                                        **self._gang.bundle_options(i)).remote() for i in range(len(self._gang))]
         where = self._where()
-        if isinstance(where, Incident):
+        if isinstance(where, dict):
             return where
         with self._c.progress.lock:
             self._c.progress.members = where
@@ -78,18 +77,20 @@ class Attempt:
         return None
 
     def _where(self) -> Any:
-        """Where each member is, when all are there; or who was lost meanwhile, as may happen at any other time."""
+        """Where each member is, when all are there; or how the attempt has ended meanwhile, as it may at any other time."""
         import ray
 
         asked = [a.where.remote() for a in self._actors]
-        seconds = _START_SECONDS + len(asked)
+        seconds = max(_START_SECONDS + len(asked), documents.seconds(self._c.spec["recovery"]["startTimeout"]))
         until = time.monotonic() + seconds
         missing = asked
         while missing and time.monotonic() < until:
             done, missing = ray.wait(asked, num_returns=len(asked), timeout=_LOOK_SECONDS)
             lost = self._lost_of(asked, set(done))
             if lost is not None:
-                return self._lost(lost)
+                return {"how": "incident", "incident": self._lost(lost)}
+            if missing and (self._c.cancelled.is_set() or self._out_of_time()):
+                return {"how": "stopped" if self._c.cancelled.is_set() else "time"}
         if missing:
             raise TholeError("THOLE_UNAVAILABLE", "NodeTooSmall", f"the members did not start within {seconds:.0f} s")
         return ray.get(asked)
