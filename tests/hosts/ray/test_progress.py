@@ -1,6 +1,7 @@
 """What is remembered of a job, without a cluster: order, fences, restarts and a full disk."""
 import errno
 import json
+import os
 import types
 
 import pytest
@@ -51,6 +52,7 @@ def test_parts_in_any_order(progress, order):
     progress.begin(gang(), 1)
     for rank, committed in order:
         progress.hear(rank, 1, [part(20, rank, committed, seconds=0.1 + rank)])
+    progress.note()
     now = on_disk(progress)
     assert (now["checkpointsCommitted"], now["checkpointBytes"]) == (1, 20)
     assert now["checkpoints"] == [{"step": 20, "attempt": 1, "parts": 2, "committed": True, "bytes": 20, "fileBytes": 24, "seconds": 1.1}]
@@ -69,6 +71,27 @@ def test_a_recovery_is_timed_from_the_incident_to_the_next_attempts_step(progres
     incident = on_disk(again)["incidents"][0] if again.note() is None else None
     assert (incident["recoverySeconds"], incident["restoredStep"]) == (2.5, 20)
     assert again.now()["steps"] == {"newest": 30, "run": 31}
+
+
+def test_a_thousand_ranks(progress, monkeypatch):
+    """Each one's part of a checkpoint costs no write of the whole state, and its log no open file."""
+    writes, ranks = [], 1000
+    monkeypatch.setattr(progress_module, "_SAVE_SECONDS", 3600)
+    write = state.write_json
+    monkeypatch.setattr(state, "write_json", lambda path, data: (writes.append(path), write(path, data)))
+    progress.begin(gang(ranks), 1)
+    del writes[:]
+    files = len(os.listdir("/proc/self/fd"))
+    for rank in range(ranks):
+        progress.hear(rank, 1, [{"rank": rank, "line": "first", "at": 1.0}, part(20, rank, rank == ranks - 1)])
+    assert len(writes) == 1 and on_disk(progress)["checkpointsCommitted"] == 1  # once it is whole, at once
+    progress.hear(0, 1, [{"rank": 0, "line": "second", "at": 1.0}, {"rank": 0, "result": {"loss": 1}, "at": 1.0}])
+    assert len(writes) == 2 and on_disk(progress)["result"] == {"loss": 1}
+    assert len(os.listdir("/proc/self/fd")) - files <= 64
+    progress.over()
+    assert len(os.listdir("/proc/self/fd")) == files
+    logs = progress.folder / "attempts" / "1"
+    assert len(list(logs.iterdir())) == ranks and (logs / "rank-0.log").read_text() == "first\nsecond\n"
 
 
 def test_time_counts_only_while_members_run(progress, monkeypatch):

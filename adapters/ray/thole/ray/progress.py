@@ -10,7 +10,7 @@ import threading
 import time
 import uuid
 from pathlib import Path
-from typing import Any, Dict, List, Tuple
+from typing import Any, Dict, List, TextIO
 
 from thole import _abi
 from thole.errors import TholeError
@@ -19,7 +19,8 @@ from . import gangs, state
 from .history import Incident
 
 _LOG_BYTES = 16 << 20
-_SAVE_SECONDS = 1.0  # of what only people wait for
+_OPEN_LOGS = 64  # of the ranks that wrote last: a process may have 1,024 files open
+_SAVE_SECONDS = 1.0  # of what only people wait for, and of each part of a checkpoint: a job of 1,000 ranks has 1,000 of them
 _GETS_ON = ("step", "sealing", "checkpoint", "restored", "result")
 _SAVES = 64  # checkpoints that are listed
 _KINDS = {_abi.THOLE_KIND_WHOLE: "whole", _abi.THOLE_KIND_VGPU: "vgpu", _abi.THOLE_KIND_MIG: "mig"}
@@ -56,7 +57,7 @@ class Progress:
         self._attempt = 0  # whose ranks are listened to; 0: nobody's
         self._counted = self._restored = 0
         self._saves: Dict[int, Dict[str, Any]] = {}  # checkpoints of the attempt by their step, whole or not
-        self._logs: Dict[Tuple[int, int], Any] = {}
+        self._logs: Dict[int, TextIO] = {}  # of the attempt's ranks, those that wrote last at the end
         self._saved = 0.0
         self._counts_from = 0.0  # since when the time of the attempt is not in `seconds`, on the monotonic clock; 0: no attempt
         self.load()
@@ -152,12 +153,13 @@ class Progress:
         with self.lock:
             if not attempt or attempt != self._attempt:
                 return False
-            notable = any("checkpoint" in m or "result" in m for m in messages)
+            before = self.state["checkpointsCommitted"], len(self.state["result"])
             for message in messages:
                 try:
                     self._hear(index, message)
                 except (AttributeError, KeyError, TypeError, ValueError):
                     pass  # a rank may say anything: what makes no sense counts for nothing
+            notable = before != (self.state["checkpointsCommitted"], len(self.state["result"]))
             if notable or time.monotonic() - self._saved >= _SAVE_SECONDS:
                 try:
                     self._save()
@@ -211,18 +213,21 @@ class Progress:
         self.state["checkpointBytes"] += save["bytes"] - counted if save["committed"] else 0
 
     def _log(self, rank: int, line: str) -> None:
-        key = (self._attempt, rank)
         try:
-            if key not in self._logs:
-                path = self.folder / "attempts" / str(self._attempt) / f"rank-{rank}.log"
-                path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-                self._logs[key] = open(path, "a", encoding="utf-8")
-            file = self._logs[key]
+            file = self._logs.pop(rank, None) or self._open_log(rank)
+            self._logs[rank] = file
             if file.tell() < _LOG_BYTES:
                 file.write(line + "\n")
                 file.flush()
         except OSError as error:
             print(f"thole: the log of rank {rank} cannot be written: {error.strerror}", flush=True)
+
+    def _open_log(self, rank: int) -> TextIO:
+        while len(self._logs) >= _OPEN_LOGS:
+            self._logs.pop(next(iter(self._logs))).close()
+        path = self.folder / "attempts" / str(self._attempt) / f"rank-{rank}.log"
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return open(path, "a", encoding="utf-8")
 
     def say(self, line: str) -> None:
         """For people who ask what the controller did."""
