@@ -59,15 +59,16 @@ class Cluster:
         self.data: Dict[str, Any] = {**_NOTHING, **(state.read_json(self.path) or {})}
 
     def living(self) -> List[Dict[str, Any]]:
-        return [n for n in self.data["nodes"] if _start_of(n["pid"]) == n["start"]]
+        """What another machine has started counts as living: only that machine can tell."""
+        return [n for n in self.data["nodes"] if is_elsewhere(n) or _runs(n)]
 
     def head_has_died(self) -> bool:
         """Whether the head was started from this folder and does not run any more. One whose GCS alone has died is about to
         follow: `ray start --block` ends the rest of its node."""
         head = next((n for n in self.data["nodes"] if n.get("head")), None)
-        if head is None:
+        if head is None or is_elsewhere(head):
             return False
-        if _start_of(head["pid"]) == head["start"] and _listens(self.data["address"]):
+        if _runs(head) and _listens(self.data["address"]):
             return False
         _clear(head, 0.0)
         return True
@@ -81,6 +82,23 @@ class Cluster:
         if self.data["address"].startswith("127."):
             out[ON_LOOPBACK] = "0"  # else Ray replaces 127.0.0.1 by the machine's address in the network, and hangs
         return out
+
+
+def _boot() -> str:
+    """Of the machine and its pids: a container counts as a machine, and one that was started again as another boot of it."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip() + " " + os.readlink("/proc/self/ns/pid")
+    except OSError:
+        return ""
+
+
+def is_elsewhere(node: Dict[str, Any]) -> bool:
+    """Whether another machine that shares the folder has started the node: its pid means nothing here."""
+    return node.get("boot", _boot()) != _boot() and node.get("host") != os.uname().nodename
+
+
+def _runs(node: Dict[str, Any]) -> bool:
+    return node.get("boot", _boot()) == _boot() and _start_of(node["pid"]) == node["start"]
 
 
 def _start_of(pid: int) -> str:
@@ -161,6 +179,7 @@ def _prepare(cluster: Cluster, address: str, store: str) -> bool:
     if not cluster.living() and not (died and cluster.data["gcsStore"]):
         for node in cluster.data["nodes"]:
             _clear(node, 0.0)
+        _remove_temporary(cluster)
         cluster.data = {**_NOTHING, "gcsStore": store}
         return not address
     if died and not cluster.data["gcsStore"]:
@@ -171,6 +190,13 @@ def _prepare(cluster: Cluster, address: str, store: str) -> bool:
         raise refused("ArgumentBad", "--gcs-store belongs to the head, which has been started already, with "
                       f"{cluster.data['gcsStore'] or 'none'}: leave it out")
     return died
+
+
+def _remove_temporary(cluster: Cluster) -> None:
+    """Of a head that is no more: sockets, logs and the like, of which nobody else knows."""
+    if cluster.data["temporary"]:
+        shutil.rmtree(cluster.data["temporary"], ignore_errors=True)
+        cluster.data["temporary"] = ""
 
 
 def _as_head(cluster: Cluster) -> Tuple[List[str], Dict[str, str]]:
@@ -223,7 +249,8 @@ def _start(pool: documents.Document, folder: Path, address: str, node: str, host
     with open(log, "w", encoding="utf-8") as out:
         process = subprocess.Popen(command + extra, env=environment, stdin=subprocess.DEVNULL, stdout=out,
                                    stderr=subprocess.STDOUT, start_new_session=True)
-    made = {"name": name, "pid": process.pid, "start": _start_of(process.pid), "head": head, "log": str(log)}
+    made = {"name": name, "pid": process.pid, "start": _start_of(process.pid), "head": head, "log": str(log),
+            "boot": _boot(), "host": os.uname().nodename}
     others, cluster.data["nodes"] = cluster.living(), [*cluster.living(), made]
     cluster.save()  # before it is up: whoever kills this process can still `stop` the node
     try:
@@ -295,8 +322,8 @@ def _name(pool: documents.Document, node: str, taken: List[str], gpus: Any) -> "
 
 
 def stop(folder: Path, name: str = "") -> List[str]:
-    """Ends the nodes that were started from this folder, the head last, by pid: other clusters are left alone. What a node that has
-    died by itself has left is ended too."""
+    """Ends the nodes that this machine has started from this folder, the head last, by pid: other clusters are left alone, and so
+    are other machines. What a node that has died by itself has left is ended too."""
     with _alone(folder):
         return _stop(folder, name)
 
@@ -313,16 +340,16 @@ def _alone(folder: Path) -> Iterator[None]:
 
 def _stop(folder: Path, name: str) -> List[str]:
     cluster = Cluster(folder)
-    ended = []
-    for node in sorted(cluster.data["nodes"], key=lambda n: bool(n.get("head"))):
-        if name and node["name"] != name:
+    ended, known = [], cluster.data["nodes"]
+    for node in sorted(known, key=lambda n: bool(n.get("head"))):
+        if name and node["name"] != name or is_elsewhere(node):
             continue
         if _clear(node, _DRAIN_SECONDS if _listens(cluster.data["address"]) else 0.0):  # without a head nothing is drained
             ended.append(node["name"])
     cluster.data["nodes"] = cluster.living()
+    if all(is_elsewhere(n) for n in cluster.data["nodes"]) and not any(is_elsewhere(n) and n.get("head") for n in known):
+        _remove_temporary(cluster)
     if not cluster.data["nodes"]:
-        if cluster.data["temporary"]:
-            shutil.rmtree(cluster.data["temporary"], ignore_errors=True)
         cluster.data = dict(_NOTHING)
     cluster.save()
     return ended
@@ -330,6 +357,8 @@ def _stop(folder: Path, name: str) -> List[str]:
 
 def _clear(node: Dict[str, Any], seconds: float) -> bool:
     """Ends a node, or what is left of one whose first process has died. True if there was something to end."""
+    if node.get("boot", _boot()) != _boot():
+        return False  # what runs here under its pid is somebody else's
     first = _start_of(node["pid"])
     if first not in ("", node["start"]) or not (first or _session(node["pid"])):
         return False  # its pid is somebody else's by now, or nothing is left

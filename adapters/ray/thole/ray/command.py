@@ -140,7 +140,11 @@ def _stop(options: argparse.Namespace) -> int:
     from . import cluster
 
     ended = cluster.stop(options.folder, options.node)
-    _answer(options, {"stopped": ended}, f"stopped {', '.join(ended) or 'nothing: no node runs from this folder'}")
+    left = [n for n in cluster.Cluster(options.folder).data["nodes"] if cluster.is_elsewhere(n)]
+    for node in (n for n in left if options.node in ("", n["name"])):
+        print(f"thole: {node['name']} was started by {node['host']}: `thole-ray stop` it there. If that machine is gone for good, "
+              f"and with it all others of the cluster, remove {options.folder / 'cluster.json'}", file=sys.stderr)
+    _answer(options, {"stopped": ended}, f"stopped {', '.join(ended) or 'nothing: no node of this machine runs from this folder'}")
     return 0 if ended else 66
 
 
