@@ -302,10 +302,13 @@ def _cancel(options: argparse.Namespace) -> int:
     try:
         cluster.connect(options.folder, options.address)
         now = cancel(options.folder, options.name)
-    except TholeError:
+    except TholeError as error:
         if not interrupted(options.folder, before):
             raise
-        now = give_up(options.folder, options.name)  # neither a controller nor a cluster
+        try:
+            now = give_up(options.folder, options.name)  # neither a controller nor a cluster
+        except BlockingIOError:  # a controller after all, of a cluster that is not reached
+            raise error from None
     _answer(options, now, summary(now))
     return 0
 

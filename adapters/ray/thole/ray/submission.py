@@ -16,6 +16,9 @@ from .service import NAMESPACE
 
 _PREFIX = "thole-job-"
 _SUBMIT_SECONDS = 60.0
+_START_SECONDS = 120.0
+_LOCK_SECONDS = 1.0  # longer than anybody holds a controller's lock who only looks
+_APPEAR_SECONDS = 30.0  # from a controller's lock to its name
 
 
 def _actor(name: str) -> Any:
@@ -57,7 +60,8 @@ def submit(job: documents.Document, folder: Path, *, stores: Dict[str, str], key
         try:
             _start(of_job, job.name)
         except BaseException:
-            shutil.rmtree(of_job)
+            if not state.is_held(of_job / "controller"):  # else its controller could not be ended: it is seen in `status`
+                shutil.rmtree(of_job, ignore_errors=True)
             raise
 
 
@@ -84,11 +88,26 @@ def _start(of_job: Path, name: str) -> None:
 
     from .jobs import Controller
 
+    def end() -> None:
+        with contextlib.suppress(ray.exceptions.RayError):
+            ray.kill(controller, no_restart=True)
+        until = time.monotonic() + _APPEAR_SECONDS
+        while state.is_held(of_job / "controller") and time.monotonic() < until:
+            time.sleep(0.05)
+
     head = {"node:__internal_head__": 0.001} if "node:__internal_head__" in ray.cluster_resources() else {}
     controller = ray.remote(Controller).options(
         name=_PREFIX + name, namespace=NAMESPACE, lifetime="detached", num_cpus=0, max_concurrency=1000, resources=head,
         max_restarts=-1, max_task_retries=-1).remote(str(of_job))
-    ray.get(controller.status.remote())
+    try:
+        ray.get(controller.status.remote(), timeout=_START_SECONDS)
+    except ray.exceptions.RayError as error:
+        end()  # who submitted is told that there is no job, so there must be none
+        raise TholeError("THOLE_UNAVAILABLE", "SystemCallFailed", f"the controller of {name} did not start: "
+                         f"{type(error).__name__}: {(str(error).strip().splitlines() or ['no answer'])[-1][:300]}") from None
+    except BaseException:
+        end()
+        raise
 
 
 @contextlib.contextmanager
@@ -148,12 +167,17 @@ def interrupted(folder: Path, now: Dict[str, Any]) -> bool:
 
 
 def give_up(folder: Path, name: str) -> Dict[str, Any]:
-    """Ends a job that has no controller; a cluster that comes back later finds it ended. Any other is answered as it is."""
-    now = job_state(folder, name)
-    if interrupted(folder, now):
-        now.update(running=False, phase="stopped", reason="JobInterrupted", exitCode=EXIT_STOPPED,
-                   message="its controller was lost; stopped on request")
-        state.write_json(state.job_folder(folder, name) / "state.json", now)
+    """Ends a job that has no controller; a cluster that comes back later finds it ended. One that has ended is answered as it is.
+    Raises BlockingIOError where there is a controller: it has come up meanwhile, and is the one to ask."""
+    of_job, now = state.job_folder(folder, name), job_state(folder, name)
+    if not now["running"]:
+        return now
+    with state.held(of_job / "controller", _LOCK_SECONDS):  # no controller begins before this is written
+        now = job_state(folder, name)
+        if now["running"]:
+            now.update(running=False, phase="stopped", reason="JobInterrupted", exitCode=EXIT_STOPPED,
+                       message="its controller was lost; stopped on request")
+            state.write_json(of_job / "state.json", now)
     return now
 
 
@@ -161,9 +185,14 @@ def cancel(folder: Path, name: str) -> Dict[str, Any]:
     """Asks for the end and waits for it."""
     import ray
 
-    actor = _actor(name)
-    if actor is None:
-        return give_up(folder, name)
+    until = time.monotonic() + _APPEAR_SECONDS
+    while (actor := _actor(name)) is None:
+        try:
+            return give_up(folder, name)
+        except BlockingIOError:
+            if time.monotonic() > until:
+                raise TholeError("THOLE_EXISTS", "JobExists", f"the controller of {name} runs, and this cluster does not know it: is "
+                                 "it of another one? Say --address HOST:PORT") from None
     try:
         ray.get(actor.cancel.remote())
         ray.get(actor.wait.remote(3600.0))
