@@ -76,10 +76,14 @@ class Cluster:
     def save(self) -> None:
         state.write_json(self.path, self.data)
 
-    def environment(self) -> Dict[str, str]:
-        """What a process needs to join: Ray's own variables, said out loud."""
-        out = {"RAY_AUTH_MODE": self.data["auth"] or "disabled", "RAY_USAGE_STATS_ENABLED": "0"}
-        if self.data["address"].startswith("127."):
+    def environment(self, address: str = "") -> Dict[str, str]:
+        """What a process needs to join: Ray's own variables, said out loud. How another cluster than this folder's authenticates is
+        not known here: that is left to who says its address."""
+        where = address or self.data["address"]
+        out = {"RAY_USAGE_STATS_ENABLED": "0"}
+        if where == self.data["address"]:
+            out["RAY_AUTH_MODE"] = self.data["auth"] or "disabled"
+        if where.startswith("127."):
             out[ON_LOOPBACK] = "0"  # else Ray replaces 127.0.0.1 by the machine's address in the network, and hangs
         return out
 
@@ -127,7 +131,7 @@ def connect(folder: Path, address: str = "") -> Cluster:
     if not where:
         raise TholeError("THOLE_NOT_FOUND", "StoreGone", f"no cluster is known in {folder}: `thole ray start` one, or say "
                          "--address HOST:PORT")
-    for name, value in cluster.environment().items():
+    for name, value in cluster.environment(where).items():
         os.environ.setdefault(name, value)
     os.environ.setdefault("RAY_RUNTIME_ENV_PLUGINS", _PLUGINS)
     import ray  # it reads its environment when it is imported
@@ -138,9 +142,17 @@ def connect(folder: Path, address: str = "") -> Cluster:
             socket.create_connection((host, int(port)), timeout=5).close()
         ray.init(address=where, namespace="thole", log_to_driver=False, logging_level="error", configure_logging=True,
                  **({"_node_ip_address": where.rsplit(":", 1)[0]} if where.startswith("127.") else {}))
-    except (OSError, RuntimeError) as error:
-        raise TholeError("THOLE_UNAVAILABLE", "SystemCallFailed", f"no Ray answers at {where}: {_first_line(error)}") from None
+    except (OSError, RuntimeError, ray.exceptions.RayError) as error:
+        raise _no_ray(where, error) from None
     return cluster
+
+
+def _no_ray(where: str, error: Exception) -> TholeError:
+    import ray
+
+    if isinstance(error, getattr(ray.exceptions, "AuthenticationError", ())):
+        return TholeError("THOLE_DENIED", "SystemCallFailed", f"the Ray at {where} does not let this user in: {_first_line(error)}")
+    return TholeError("THOLE_UNAVAILABLE", "SystemCallFailed", f"no Ray answers at {where}: {_first_line(error)}")
 
 
 def _first_line(error: BaseException) -> str:

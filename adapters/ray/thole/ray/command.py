@@ -98,7 +98,8 @@ def main(arguments: Optional[List[str]] = None) -> int:
         if options.does is not _start:  # Ray reads its environment when it is imported, whoever of us does so first
             from .cluster import Cluster
 
-            for name, value in Cluster(options.folder).environment().items():
+            where = options.address or os.environ.get("RAY_ADDRESS", "")
+            for name, value in Cluster(options.folder).environment(where).items():
                 os.environ.setdefault(name, value)
         return int(options.does(options))
     except TholeError as error:
