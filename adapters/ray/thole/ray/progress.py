@@ -68,6 +68,7 @@ class Progress:
 
     def now(self) -> Dict[str, Any]:
         with self.lock:
+            self._count_time()
             return copy.deepcopy(self.state)
 
     def note(self, **fields: Any) -> None:
