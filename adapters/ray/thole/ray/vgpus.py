@@ -35,18 +35,23 @@ class Chooser:
         """(id, placement, resources, node's name) for a job of one member. What stays, an actor, is worth `patience`
         seconds of waiting for a GPU that is really free; a task goes into the queue at once."""
         until = time.monotonic() + patience
-        with self._lock:
-            gang = documents.new_id()
-            request = documents.Request(job, gang)
-            placement = self._now(request)
-            queued = placement or self._queue(request)  # says what is too large before anything is waited for
-            while placement is None and time.monotonic() < until:
-                time.sleep(_LOOK_SECONDS)
+        gang = documents.new_id()
+        request = documents.Request(job, gang)
+        queued: Optional[Placement] = None
+        while True:
+            with self._lock:  # not while this call waits: others may fit meanwhile
                 placement = self._now(request)
-            placement = placement or queued
-            node = next(n for n in self._nodes if n.ray_id == placement.node)
-            name, cpu, memory = request.roles()[0]
-            return gang, placement, capacity.bundle(placement, node, cpu, memory), node.name
+                if placement is None and queued is None:
+                    queued = self._queue(request)  # says what is too large before anything is waited for
+                chosen = placement or queued
+                assert chosen is not None
+                node = next((n for n in self._nodes if n.ray_id == chosen.node), None)
+                if node is None:
+                    queued = None  # it was lost while this call waited: another one
+                elif placement is not None or time.monotonic() >= until:
+                    _, cpu, memory = request.roles()[0]
+                    return gang, chosen, capacity.bundle(chosen, node, cpu, memory), node.name
+            time.sleep(_LOOK_SECONDS)
 
     def _now(self, request: documents.Request) -> Optional[Placement]:
         self._refresh()
@@ -105,9 +110,12 @@ def _options(job: str, patience: float) -> Dict[str, Any]:
     """What Ray is told for one call: the GPU's own resources, its node, and a runtime_env that no other call has."""
     gang, placement, resources, name = _chooser.choose(job, patience)
     cpu, memory = resources.pop("CPU", 0), resources.pop("memory", 0)
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
     plugin = {"gang": gang, "attempt": 1, "role": "vgpu", "node": name, "placement": placement.as_json()}
+    # A label selector for the node would let the call wait for ever when the node is lost: this fails then.
     out: Dict[str, Any] = {"num_cpus": cpu, "resources": resources, "runtime_env": {"thole": plugin},
-                           "label_selector": {capacity.NODE_ID_LABEL: placement.node}}
+                           "scheduling_strategy": NodeAffinitySchedulingStrategy(placement.node, soft=False)}
     return {**out, **({"memory": int(memory)} if memory else {})}
 
 
