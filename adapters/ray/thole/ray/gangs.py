@@ -11,7 +11,7 @@ from thole.errors import TholeError
 from . import capacity, documents
 from .errors import GangError, raise_answer, refused
 from .ledger import Grant, Placement
-from .service import TICKET_SECONDS, service
+from .service import LEASE_SECONDS, TICKET_SECONDS, service
 
 _TRIES = 5  # a task of somebody else may take a hole between the plan and the placement group
 
@@ -126,26 +126,31 @@ def place(job: str, timeout: float, attempt: int = 1, tell: Any = None, new_id: 
     import ray
 
     documents.Request(job, documents.new_id())  # what is wrong with it is said here, with its own trace
-    until = _now() + timeout
-    said = False
-    for _ in range(_TRIES):
-        gang = new_id()
-        gangs = service()
-        answer = (get or ray.get)(gangs.plan.remote(job, gang, 0.0 if not said and tell else max(0.0, until - _now())))
-        if tell and not said and answer.get("error", {}).get("code") in ("THOLE_NO_FIT", "THOLE_EXHAUSTED") and timeout > 0:
-            tell(answer["error"]["message"])
+    until, tries, said = _now() + timeout, 0, False
+    gang = new_id()
+    while True:
+        gangs, left = service(), until - _now()
+        # Asked again every few seconds, so that nobody is planned for who has died meanwhile.
+        wait = 0.0 if tell and not said else max(0.0, min(LEASE_SECONDS, left))
+        answer = (get or ray.get)(gangs.plan.remote(job, gang, wait))
+        if left > 0 and answer.get("error", {}).get("code") in ("THOLE_NO_FIT", "THOLE_EXHAUSTED", "THOLE_TIMEOUT"):
+            if tell and not said:
+                tell(answer["error"]["message"])
             said = True
             continue
         raise_answer(answer)
         check_versions(answer["nodes"])
         try:
-            group = _make_group(gang, answer, min(TICKET_SECONDS / 2, max(1.0, until - _now())))
+            group = _make_group(gang, answer, TICKET_SECONDS / 2)
         finally:
             gangs.made.remote(gang)  # nobody waits for the answer: the ticket runs out without it
         if group is not None:
             return Gang(gang, group, answer, attempt)
-    raise GangError("THOLE_CONFLICT", "PlanStale", f"a place was taken by others {_TRIES} times between plan and placement "
-                    "group: try again")
+        tries += 1
+        if tries >= _TRIES and _now() >= until:
+            raise GangError("THOLE_CONFLICT", "PlanStale", f"no placement group stood for the plan, {tries} times: others take "
+                            "the places, or Ray is too busy to make it. Try again")
+        gang = new_id()
 
 
 def check_versions(nodes: Mapping[str, Mapping[str, str]]) -> None:

@@ -7,6 +7,7 @@ says that the group stands, or is gone, nobody else is planned (a ticket, which 
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from typing import Any, Dict, List, Optional
 
@@ -18,6 +19,7 @@ from .errors import GangError, as_answer
 NAMESPACE = "thole"
 NAME = "thole-gangs"
 TICKET_SECONDS = 30.0
+LEASE_SECONDS = 5.0  # for so long a call of `plan` waits; whoever still wants its gang then calls again
 _LOOK_SECONDS = 0.02, 0.2  # what was given back a moment ago is seen soon; who waits long looks less often
 
 
@@ -28,6 +30,7 @@ class GangService:
         self._changed = asyncio.Event()
         self._turn = asyncio.Lock()
         self._wanted: Dict[str, List[Dict[str, float]]] = {}
+        self._kept: Dict[str, float] = {}  # of gangs that are wanted and that nobody asks for at this moment: until when
         self._asked_for: Optional[List[Dict[str, float]]] = None
 
     async def version(self) -> str:
@@ -53,6 +56,7 @@ class GangService:
                             if time.monotonic() >= until:
                                 raise
                             if scale:
+                                self._kept[gang] = math.inf
                                 self._want(gang, request)
                             del error
                     elif time.monotonic() >= until + TICKET_SECONDS:
@@ -65,6 +69,12 @@ class GangService:
         except TholeError as error:
             return as_answer(error)
         finally:
+            if gang in self._wanted:  # it may be asked for again in a moment: until then nodes that came stay
+                self._kept[gang] = time.monotonic() + LEASE_SECONDS
+                asyncio.get_running_loop().call_later(LEASE_SECONDS + 0.1, self._forget, gang)
+
+    def _forget(self, gang: str) -> None:
+        if time.monotonic() >= self._kept.get(gang, 0.0):
             self._want(gang, None)
 
     async def made(self, gang: str) -> None:
@@ -125,11 +135,12 @@ class GangService:
     def _want(self, gang: str, request: Optional[documents.Request]) -> None:
         if request is None:
             self._wanted.pop(gang, None)
+            self._kept.pop(gang, None)
         else:
             self._wanted[gang] = _demands(request)
         wanted = [b for bundles in self._wanted.values() for b in bundles]
-        if wanted == (self._asked_for or []):
-            return
+        if wanted == self._asked_for:
+            return  # (nothing has been asked for yet: what an earlier service has asked for may still stand)
         try:
             from ray.autoscaler.sdk import request_resources
 
