@@ -5,7 +5,7 @@ import hashlib
 import os
 import socket
 import time
-from typing import TYPE_CHECKING, Any, Dict, List, Optional, Set, Tuple
+from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional, Set, Tuple
 
 from thole.errors import TholeError
 
@@ -177,6 +177,9 @@ class Attempt:
 
         try:
             self._ended[index] = {**ray.get(ref), "noticed": time.time()}
+        except ray.exceptions.RayTaskError as error:  # the member lives and could not do it, such as with a full disk
+            said = str(error).strip().splitlines()[-1][:300]
+            self._ended[index] = {"started": False, "errno": 0, "message": said, "noticed": time.time()}
         except Exception as error:  # noqa: BLE001: RayActorError and its kin: the worker or its node is gone
             self._ended[index] = {"lost": True, "noticed": time.time(), "message": type(error).__name__}
 
@@ -237,16 +240,28 @@ class Attempt:
         with self._c.progress.lock:
             silent = {i: (at, start) for i, at in self._c.progress.joined.items()}
             silent.update({i: (at, hang) for i, at in self._c.progress.got_on.items()})
-        stuck = [(at, i) for i, (at, limit) in silent.items() if i not in self._ended and now - at > limit]
-        if not stuck or len(stuck) < len(self._actors) - len(self._ended):
+            begun = bool(self._c.progress.got_on)
+        watched = {i: v for i, v in silent.items() if i not in self._ended}  # who never speaks is watched by its process only
+        stuck = [(at, i) for i, (at, limit) in watched.items() if now - at > limit]
+        if not stuck or len(stuck) < len(watched):
             return None  # a rank that waits for another is no hang as long as somebody gets on
         at, index = min(stuck)
         rank, message = self._gang.placements[index].first_rank, f"reported no step for {now - at:.1f} s"
-        quiet = self._quietest()
-        if quiet is not None:  # all wait for it, and none of them is to blame
+        # All wait for one that has stopped, or that has not come yet: it is to blame, and none of them.
+        quiet, absent = self._quietest(), None if begun else self._absent(watched)
+        if quiet is not None:
             silence, index, rank = quiet
             message += f": nothing was heard of it for {silence:.1f} s"
+        elif absent is not None:
+            index, rank = absent, self._gang.placements[absent].first_rank
+            message = f"has not joined, and others of its role have waited for {now - at:.1f} s"
         return Incident("hang", rank, 0, message, node=self._gang.node_name(index))
+
+    def _absent(self, watched: Mapping[int, Any]) -> Optional[int]:
+        """The first member that lives and has not joined, of a role of which another one has."""
+        roles = {self._gang.placements[i].role for i in watched}
+        return next((i for i, p in enumerate(self._gang.placements)
+                     if i not in watched and i not in self._ended and p.role in roles), None)
 
     def _quietest(self) -> Optional[Tuple[float, int, int]]:
         """(seconds, member, rank) of the rank that has been silent for longest, if one has stopped saying that it is alive."""

@@ -21,6 +21,7 @@ from typing import Any, Dict, List, Optional
 _PR_SET_PDEATHSIG = 1
 _LONGEST_LINE = 65536
 _FLUSH_SECONDS = 0.2
+_LAST_WORDS_SECONDS = 2.0
 _HEARD_SECONDS = 30.0
 
 
@@ -29,16 +30,40 @@ def _die_with_parent() -> None:
 
 
 def _folder() -> Path:
-    """A folder of this process. Those of members that were killed and could not remove their own are removed by the next one."""
+    """A folder of this process. What members left that were killed, folders and whatever their commands had started, is removed by
+    the next one on the node."""
     base = Path(tempfile.gettempdir())  # short: a socket's path ends at 107 bytes
     for old in base.glob("thole-rank-*-*"):
         pid = old.name.split("-")[2]
         try:
             if pid.isdigit() and not os.path.exists(f"/proc/{pid}") and old.stat().st_uid == os.getuid():
+                _end_all_of(old)
                 shutil.rmtree(old, ignore_errors=True)
         except OSError:
             continue  # somebody else was first
     return Path(tempfile.mkdtemp(prefix=f"thole-rank-{os.getpid()}-", dir=base))
+
+
+def _end_all_of(folder: Path) -> None:
+    """Kills what has the folder's socket in its environment: a launcher's ranks do not die with the launcher."""
+    mark = f"THOLE_SOCKET={folder / 'ranks'}".encode()
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                if mark in (entry / "environ").read_bytes().split(b"\0"):
+                    os.kill(int(entry.name), signal.SIGKILL)
+            except OSError:
+                continue
+
+
+def _program(name: str, workdir: str, path: str) -> str:
+    """The file that a command means: below the job's folder if it has a slash, else in PATH."""
+    if "/" in name:
+        return os.path.join(workdir, name)
+    found = shutil.which(name, path=path)
+    if found is None:
+        raise FileNotFoundError(2, f"{name} is not in PATH")
+    return found
 
 
 def free_port() -> int:
@@ -58,6 +83,7 @@ class Member:
         self._connections: List[socket.socket] = []
         self._heard: Dict[int, float] = {}  # rank: when it said something for the last time, on the monotonic clock
         self._over = threading.Event()
+        self._hearers: List[threading.Thread] = []
 
     def where(self) -> Dict[str, Any]:
         import ray
@@ -83,10 +109,8 @@ class Member:
         threading.Thread(target=self._accept, args=(listener,), daemon=True).start()
         flusher = threading.Thread(target=self._flush, args=(spec["index"], spec["attempt"], controller), daemon=True)
         flusher.start()
-        program = shutil.which(spec["command"][0], path=environment.get("PATH", os.defpath))
         try:
-            if program is None:
-                raise FileNotFoundError(2, f"{spec['command'][0]} is not in PATH")
+            program = _program(spec["command"][0], spec["workdir"], environment.get("PATH", os.defpath))
             self._process = subprocess.Popen(
                 spec["command"], executable=program, cwd=spec["workdir"], env=environment, stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True, preexec_fn=_die_with_parent)
@@ -94,17 +118,24 @@ class Member:
             self._over.set()
             return {"started": False, "errno": error.errno or 0, "message": f"{spec['command'][0]}: {error.strerror}"}
         self._say({"started": self._process.pid})
-        assert self._process.stdout is not None
-        for line in self._process.stdout:
-            self._say({"line": line.decode("utf-8", "replace").rstrip("\n")[:_LONGEST_LINE]})
-        code = self._process.wait()
+        printed = threading.Thread(target=self._print, args=(self._process.stdout,), daemon=True)
+        printed.start()
+        code = self._process.wait()  # not the end of its output, which a process that it has left may hold open
         at = time.time()
         self.kill()  # what it has left in its group
         listener.close()
+        with self._lock:
+            hearers = list(self._hearers)
+        for thread in [printed, *hearers]:  # their last words: the ends of pipe and sockets have come by now
+            thread.join(max(0.0, at + _LAST_WORDS_SECONDS - time.time()))
         self._over.set()
         flusher.join(5.0)
         shutil.rmtree(self._folder, ignore_errors=True)
         return {"started": True, "code": code, "at": at}
+
+    def _print(self, output: Any) -> None:
+        for line in output:
+            self._say({"line": line.decode("utf-8", "replace").rstrip("\n")[:_LONGEST_LINE]})
 
     def stop(self, reason: str, grace: float) -> None:
         line = json.dumps({"stop": {"reason": reason, "grace": grace}}).encode() + b"\n"
@@ -151,9 +182,11 @@ class Member:
                 connection, _ = listener.accept()
             except OSError:
                 return
+            hearer = threading.Thread(target=self._hear, args=(connection,), daemon=True)
             with self._lock:
                 self._connections.append(connection)
-            threading.Thread(target=self._hear, args=(connection,), daemon=True).start()
+                self._hearers = [t for t in self._hearers if t.is_alive()] + [hearer]
+                hearer.start()
 
     def _hear(self, connection: socket.socket) -> None:
         rank: Optional[int] = None
