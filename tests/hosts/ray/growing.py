@@ -62,7 +62,7 @@ class Growing:
     def __init__(self, most=2, interval=1, idle_minutes=0.1):
         from thole.ray import cluster
 
-        self.folder = pathlib.Path(tempfile.mkdtemp(prefix="thole-grow."))
+        self.folder = pathlib.Path(tempfile.mkdtemp(prefix="thole-grow.", dir="/tmp"))  # short: Ray's sockets have room for no more
         with socket.socket() as one:
             one.bind(("127.0.0.1", 0))
             port = one.getsockname()[1]
