@@ -80,6 +80,10 @@ NEEDS = [
     ("nvml.h", lambda: True),
     ("needs slurm", _tool("slurmctld")),
     ("needs kubernetes", lambda: os.geteuid() == 0 and bool(glob.glob(os.path.join(os.environ.get("THOLE_CACHE", ""), "kubernetes/ready-*")))),
+    # Never met: the older Ray of --long has it not.
+    ("needs ray with RocksDB", lambda: False),
+    ("needs ray:", lambda: bool(glob.glob(os.path.join(os.environ.get("THOLE_CACHE", ""), "ray-*/ready-*")))),
+    ("needs redis-server", _tool("redis-server")),
     ("needs library", lambda: True),
     ("needs chroot", _tool("mmdebstrap")),
     # Never met: a test of this machine's own Slurm, run with the Slurm of a chroot.

@@ -38,6 +38,8 @@ def store(request, tmp_path):
             pytest.skip("needs ray with RocksDB: 2.60 has it")
         yield str(tmp_path / "gcs")
         return
+    if os.environ.get("THOLE_TEST_LONG") != "1":
+        pytest.skip("needs long: with a folder it is the same, and it takes two minutes")
     if redisserver.program() is None:
         pytest.skip("needs redis-server: apt-get install redis-server")
     server = redisserver.Redis(tmp_path)
