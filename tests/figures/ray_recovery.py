@@ -14,6 +14,7 @@ import random
 import shutil
 import statistics
 import subprocess
+import sys
 import tempfile
 import time
 
@@ -71,6 +72,7 @@ def main():
         for number in range(ROUNDS):
             kind = KINDS[number % len(KINDS)]
             seconds[kind].append(one_round(cluster, kind, choice, digest))
+            print(f"kill {number + 1} of {ROUNDS}: {kind}, {seconds[kind][-1]:.2f} s", file=sys.stderr, flush=True)
     finally:
         import ray
 

@@ -8,13 +8,8 @@ from .errors import refused
 _FIELD = "spec.platforms.ray.runtimeEnv"
 # What reaches the job's command, since a member's command inherits the environment of its worker.
 _HONOURED = ("env_vars", "pip", "uv", "conda", "py_modules", "config")
-_REFUSED = {
-    "working_dir": "set roles[].workdir instead",
-    "excludes": "it belongs to working_dir, in whose place is roles[].workdir",
-    "container": "set roles[].image instead",
-    "image_uri": "set roles[].image instead",
-    "thole": "it is made by Thole",
-}
+# What the core has not refused already, when it read the file.
+_REFUSED = {"excludes": "it belongs to working_dir, in whose place is roles[].workdir", "thole": "it is made by Thole"}
 _NO_EFFECT = {
     "queue": "there are no queues", "priority": "there are no queues", "account": "nobody is charged",
     "volumes": "a process sees its node's own files",
