@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 
 from suites import ROOT, Context
 from results import Suite
@@ -67,14 +68,19 @@ def run(name, path, context, short=False):
     if context.long and knows_long(name):
         command.append("--long")
     environment = {**(SHORT if short else {}), **os.environ, **context.environment()}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True,
-                          errors="replace", stdin=subprocess.DEVNULL, check=False)
-    lines = []
-    for text in done.stdout.splitlines():
-        if text.startswith("{"):
-            lines.append(json.loads(text))
-    if done.returncode != 0 or not lines:
-        raise RuntimeError(f"exit code {done.returncode}\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
+    lines, other = [], []
+    with tempfile.TemporaryFile("w+", errors="replace") as said:
+        with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=said, text=True, errors="replace",
+                              stdin=subprocess.DEVNULL) as figure:
+            for text in figure.stdout:
+                if text.startswith("{"):
+                    lines.append(json.loads(text))
+                    print(f"  {lines[-1]['id']} {shown(lines[-1]['ours'])} {lines[-1]['unit']}", file=sys.stderr, flush=True)
+                else:
+                    other.append(text)
+        if figure.returncode != 0 or not lines:
+            said.seek(0)
+            raise RuntimeError(f"exit code {figure.returncode}\n{''.join(other)[-2000:]}{said.read()[-2000:]}")
     return lines
 
 
