@@ -4,8 +4,10 @@ import concurrent.futures
 import glob
 import json
 import os
+import re
 import subprocess
 import tempfile
+import threading
 import time
 import xml.etree.ElementTree
 
@@ -97,28 +99,40 @@ def run_pytest(suite, folder, python, environment=None):
         return
     with tempfile.TemporaryDirectory(prefix="thole-test.") as work:
         report = os.path.join(work, "report.xml")
-        command = [python, "-B", "-m", "pytest", "-q", "-p", "no:cacheprovider",
+        command = [python, "-B", "-u", "-m", "pytest", "-v", "-p", "no:cacheprovider",
                    "-o", f"python_files={' '.join(PYTEST_FILES)}", f"--basetemp={work}/t", f"--junitxml={report}", folder]
-        done = subprocess.run(
-            command,
-            env={**os.environ, **(environment or {}), "TMPDIR": work},
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=4 * TIME_LIMIT,
-            check=False,
-        )
+        code, said = _follow(command, {**os.environ, **(environment or {}), "TMPDIR": work})
         try:
             root = xml.etree.ElementTree.parse(report).getroot()
         except (OSError, xml.etree.ElementTree.ParseError):
-            suite.add(name, FAILED, f"exit code {done.returncode}:\n{last_lines(done.stdout + done.stderr)}")
+            suite.add(name, FAILED, f"exit code {code}:\n{last_lines(said)}")
             return
         cases = list(root.iter("testcase"))
         for case in cases:
             _add_case(suite, case)
-        if not cases or done.returncode not in (0, 1):
-            suite.add(name, FAILED, f"exit code {done.returncode}:\n{last_lines(done.stdout + done.stderr)}")
+        if not cases or code not in (0, 1):
+            suite.add(name, FAILED, f"exit code {code}:\n{last_lines(said)}")
+
+
+def _follow(command, environment):
+    """Runs pytest; says of each file, when it is through, how many of its tests ran and how long they took. (exit code, output)"""
+    said, file, tests, begun = [], "", 0, time.monotonic()
+    ended = begun  # when the last test did: a line is read when its test is over
+    with subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                          errors="replace") as process:
+        limit = threading.Timer(4 * TIME_LIMIT, process.kill)
+        limit.start()
+        for line in process.stdout:
+            said.append(line)
+            found = re.match(r"(?:\S*/)?(\S+\.py)::.* (?:PASSED|FAILED|SKIPPED|ERROR)", line)
+            if found and found.group(1) != file or line.startswith("==") and file:
+                if file:
+                    print(f"    {file} {tests} tests, {ended - begun:.1f} s", flush=True)
+                file, tests, begun = found.group(1) if found else "", 0, ended
+            if found:
+                tests, ended = tests + 1, time.monotonic()
+        limit.cancel()
+    return process.returncode, "".join(said)
 
 
 def run_go(suite, folder, go, environment):
