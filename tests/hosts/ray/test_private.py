@@ -92,3 +92,26 @@ def test_a_worker_is_set_up_as_by_ray(context, variable, plain):
     assert isinstance(found, list), found
     arguments, seen, python, imported = found
     assert (arguments, seen, imported) == (["--a=1", "-b"], variable, False) and os.path.realpath(python) == os.path.realpath(sys.executable)
+
+
+STATE = """\
+'''What a program sees of itself.'''
+import json, os, sys
+def here(): return __name__
+print(json.dumps([sys.argv, sys.path, sys.flags.no_user_site, sorted(globals()), __name__, __file__, __doc__, here.__module__, sys.modules["__main__"] is not None
+                  and sys.modules["__main__"].here is here, type(__loader__).__name__, str(__spec__), os.environ.get("THOLE_A"), os.environ.get("LANG_A")]))
+"""
+
+
+@pytest.mark.parametrize("variable", ["THOLE_A", "LANG_A"])
+def test_a_worker_cannot_tell_how_it_was_started(tmp_path, variable):
+    """In this process or in a new one, as the variables need it: what its first line finds is the same."""
+    from thole.ray import setup_worker
+
+    worker = tmp_path / "worker.py"
+    worker.write_text(STATE)
+    context = json.dumps({"env_vars": {variable: "x"}, "py_executable": sys.executable})
+    plain = subprocess.run([sys.executable, worker, "--a=1"], capture_output=True, text=True, check=True, env={**os.environ, variable: "x"})
+    ours = subprocess.run([sys.executable, setup_worker.__file__, worker, "--a=1", "--language=PYTHON", f"--serialized-runtime-env-context={context}"],
+                          capture_output=True, text=True, check=True)
+    assert json.loads(ours.stdout) == json.loads(plain.stdout)
