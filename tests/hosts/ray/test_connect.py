@@ -9,7 +9,7 @@ import pytest
 import ray
 from cluster import PATIENCE
 from thole.errors import TholeError
-from thole.ray import cluster
+from thole.ray import cluster, command
 
 
 @pytest.mark.parametrize("error, code", [(ray.exceptions.AuthenticationError("the token is wrong"), "THOLE_DENIED"),
@@ -30,6 +30,20 @@ def test_a_token_that_is_missing(tmp_path):
                                f"127.0.0.1:{door.getsockname()[1]}", "pool"], env=environment, capture_output=True, text=True,
                               timeout=PATIENCE, check=False)
     assert done.returncode == 77 and "Traceback" not in done.stderr and "token" in done.stderr, done.stderr
+
+
+@pytest.mark.parametrize("error, code", [(ray.exceptions.ActorDiedError(), 69), (ray.exceptions.GetTimeoutError("61 s"), 69), (ValueError("ours"), None)])
+def test_what_goes_wrong_behind_the_door(tmp_path, monkeypatch, capsys, error, code):
+    """Ray's errors are a sentence and an exit code; a defect of ours stays one that is seen."""
+    monkeypatch.setattr(command, "_pool", lambda _: (_ for _ in ()).throw(error))
+    arguments = ["--state", str(tmp_path), "--address", "127.0.0.1:1", "pool"]
+    if code is None:
+        with pytest.raises(ValueError):
+            command.main(arguments)
+        return
+    assert command.main(arguments) == code
+    said = capsys.readouterr().err
+    assert type(error).__name__ in said and "say this again" in said and len(said.splitlines()) == 1
 
 
 def test_the_folders_authentication_is_for_its_own_cluster(tmp_path):

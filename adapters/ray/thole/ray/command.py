@@ -104,10 +104,23 @@ def main(arguments: Optional[List[str]] = None) -> int:
         return int(options.does(options))
     except TholeError as error:
         return _say_error(options, error)
-    except OSError as error:
-        return _say_error(options, TholeError("THOLE_NOT_FOUND", "ArgumentBad", f"{error.filename}: {error.strerror}"))
     except KeyboardInterrupt:
         return 130
+    except Exception as error:
+        return _say_error(options, _as_ours(error))
+
+
+def _as_ours(error: Exception) -> TholeError:
+    """A file that cannot be had, or what went wrong behind the cluster's door, where an actor of ours or the GCS has gone meanwhile.
+    Anything else is a defect of ours."""
+    rays = sys.modules.get("ray")
+    if rays is None or not isinstance(error, rays.exceptions.RayError):  # of which one is an OSError too
+        if not isinstance(error, OSError):
+            raise error
+        return TholeError("THOLE_NOT_FOUND", "ArgumentBad", f"{error.filename}: {error.strerror}")
+    said = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return TholeError("THOLE_UNAVAILABLE", "SystemCallFailed", f"the cluster has not answered ({type(error).__name__}: {said}): is its "
+                      "head up? Once it is, say this again")
 
 
 def _say_error(options: argparse.Namespace, error: TholeError) -> int:
