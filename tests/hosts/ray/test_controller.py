@@ -171,7 +171,7 @@ def test_a_key_that_is_gone_before_the_start(small, tmp_path):
         thread = threading.Thread(target=lambda: done.append(small.program(
             "submit", DIGITS, "--queue", "100", "--wait", "--json", "--key", f"digits={key}", check=False)))
         thread.start()
-        until(lambda: small.job("digits")["message"].startswith("waits: ") if (small.folder / "jobs/digits").exists() else False,
+        until(lambda: small.job("digits")["message"].startswith("waits: ") if (small.folder / "jobs/digits/state.json").exists() else False,
               what="the wait for room")
         key.unlink()
     thread.join(PATIENCE)

@@ -51,7 +51,7 @@ def samples(text=None):
 def test_during_and_after_a_job(quick):
     running = Running(quick)
     running.at_step(60)
-    now = until(lambda: ("thole_job_step", None) in (found := samples()) and found, what="the gauges")
+    now = until(lambda: {("thole_job_step", None), ("thole_checkpoint_step", None)} <= (found := samples()).keys() and found, what="the gauges")
     assert now["thole_job_attempt", None] == 1 and now["thole_gang_members", None] == now["thole_gang_ranks", None] == 4
     assert now["thole_job_info", None] == 1 and now["thole_checkpoint_step", None] >= 20
     assert [now["thole_device_memory_bytes", str(rank)] for rank in range(4)] == [10 << 30] * 4

@@ -93,6 +93,7 @@ def main(arguments: Optional[List[str]] = None) -> int:
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="backslashreplace")  # what ranks report is printed, whatever it is
+    options.out, sys.stdout = sys.stdout, sys.stderr  # Ray prints to stdout what it hears of raylets and workers, into any answer
     try:
         options.folder = state.folder(options.state)
         if options.does is not _start:  # Ray reads its environment when it is imported, whoever of us does so first
@@ -108,6 +109,8 @@ def main(arguments: Optional[List[str]] = None) -> int:
         return 130
     except Exception as error:
         return _say_error(options, _as_ours(error))
+    finally:
+        sys.stdout = options.out
 
 
 def _as_ours(error: Exception) -> TholeError:
@@ -127,13 +130,13 @@ def _say_error(options: argparse.Namespace, error: TholeError) -> int:
     code = _EXIT.get(error.code, 70)
     if options.json:
         print(json.dumps({"error": {"reason": error.reason, "message": error.message, "code": error.code, "exitCode": code,
-                                    "notes": []}}))
+                                    "notes": []}}), file=options.out)
     print(f"thole: {error}", file=sys.stderr)
     return code
 
 
 def _answer(options: argparse.Namespace, data: Any, text: str) -> None:
-    print(json.dumps(data) if options.json else text, flush=True)
+    print(json.dumps(data) if options.json else text, file=options.out, flush=True)
 
 
 # --- The cluster. -----------------------------------------------------------------------------------------------------
@@ -340,7 +343,7 @@ def _logs(options: argparse.Namespace) -> int:
         rank = int(path.stem[5:])
         if options.rank is None or options.rank == rank:
             for line in path.read_text(encoding="utf-8").splitlines():
-                print(line if options.rank is not None else f"{rank}| {line}")
+                print(line if options.rank is not None else f"{rank}| {line}", file=options.out)
     return 0
 
 
