@@ -75,7 +75,7 @@ def run(name, path, context, short=False):
             for text in figure.stdout:
                 if text.startswith("{"):
                     lines.append(json.loads(text))
-                    print(f"  {lines[-1]['id']} {shown(lines[-1]['ours'])} {lines[-1]['unit']}", file=sys.stderr, flush=True)
+                    print(f"  {lines[-1].get('id')} {shown(lines[-1].get('ours'))} {lines[-1].get('unit')}", file=sys.stderr, flush=True)
                 else:
                     other.append(text)
         if figure.returncode != 0 or not lines:

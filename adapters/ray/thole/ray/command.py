@@ -120,7 +120,7 @@ def _as_ours(error: Exception) -> TholeError:
     if rays is None or not isinstance(error, rays.exceptions.RayError):  # of which one is an OSError too
         if not isinstance(error, OSError):
             raise error
-        return TholeError("THOLE_NOT_FOUND", "ArgumentBad", f"{error.filename}: {error.strerror}")
+        return TholeError("THOLE_NOT_FOUND", "ArgumentBad", f"{error.filename}: {error.strerror}" if error.filename else str(error))
     said = (str(error).strip().splitlines() or [type(error).__name__])[0]
     return TholeError("THOLE_UNAVAILABLE", "SystemCallFailed", f"the cluster has not answered ({type(error).__name__}: {said}): is its "
                       "head up? Once it is, say this again")
