@@ -131,8 +131,9 @@ def test_a_stop_and_a_resume_are_no_recovery(progress):
     state.write_json(progress.folder / "state.json", now)
     again = Progress(progress.folder)
     again.begin(gang(), 2)
-    again.hear(0, 2, [{"rank": 0, "step": 1, "at": now["incidents"][0]["noticed"] + 90000}])
-    assert again.now()["incidents"][0]["recoverySeconds"] is None
+    again.hear(0, 2, [{"rank": 0, "restored": {"step": 20}, "at": 1.0}, {"rank": 0, "step": 21, "at": now["incidents"][0]["noticed"] + 90000}])
+    left = again.now()["incidents"][0]
+    assert (left["recoverySeconds"], left["restoredStep"]) == (None, 20)
     again.over()
     again.incident(Incident("signal", 1, 9, "was killed"), 2)  # the next one is timed
     again.begin(gang(), 3)

@@ -398,8 +398,9 @@ def summary(now: Dict[str, Any]) -> str:
         lines.append(f"  checkpoints  {now['checkpointsCommitted']} committed; newest: step {now['checkpoints'][-1]['step']}")
     for i in now["incidents"]:
         lines.append(f"  incident     attempt {i['attempt']}, rank {i['rank']}, step {i['step']}: {i['message']}")
-        if i["recoverySeconds"] is not None:
-            lines.append(f"               went on after step {i['restoredStep']}, {i['recoverySeconds']:.1f} s later")
+        if i["restoredStep"] is not None:
+            later = "when it was resumed" if i["recoverySeconds"] is None else f"{i['recoverySeconds']:.1f} s later"
+            lines.append(f"               went on after step {i['restoredStep']}, {later}")
     lines += [f"  {name:<12} {value}" for name, value in now["result"].items()]
     return "\n".join(lines)
 

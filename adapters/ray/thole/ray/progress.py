@@ -192,8 +192,10 @@ class Progress:
     def _step(self, step: int, at: float) -> None:
         incidents, steps = self.state["incidents"], self.state["steps"]
         newest = incidents[-1] if incidents else None
-        if newest and newest["recoverySeconds"] is None and not newest.get("left") and newest["attempt"] < self._attempt:
-            newest.update(recoverySeconds=round(at - incidents[-1]["noticed"], 3), restoredStep=self._restored)
+        if newest and newest["restoredStep"] is None and newest["attempt"] < self._attempt:
+            newest["restoredStep"] = self._restored
+            if not newest.get("left"):
+                newest["recoverySeconds"] = round(at - newest["noticed"], 3)
         steps["run"] += max(0, step - self._counted)
         self._counted = max(self._counted, step)
         steps["newest"] = max(steps["newest"], step)
