@@ -1,9 +1,11 @@
 """A real Ray cluster on loopback for tests: its own port, folder and processes, ended by pid."""
 from __future__ import annotations
 
+import atexit
 import json
 import os
 import pathlib
+import shutil
 import signal
 import socket
 import subprocess
@@ -30,13 +32,13 @@ def free_port(first=26000):
 
 
 class Cluster:
-    def __init__(self, pool, nodes, *, ray_options=()):
+    def __init__(self, pool, nodes, *, ray_options=(), environment=None):
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="thole-ray-test-"))
         self.folder.chmod(0o700)
         self.pool, self.port, self.ray_options = pool, free_port(), list(ray_options)
         self.environment = {**{k: v for k, v in os.environ.items() if not k.startswith(("RAY_", "THOLE_RAY"))},
                             "THOLE_RAY_STATE": str(self.folder), "RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "disabled",
-                            "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+                            "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", **(environment or {})}
         for _ in range(nodes):
             self.start()
 
@@ -52,7 +54,8 @@ class Cluster:
         return json.loads(self.program("start", "--json", "--pool", self.pool, "--port", str(self.port), *more, *options).stdout)
 
     def stop(self):
-        self.program("stop", check=False)
+        if self.program("stop", check=False).returncode == 0:
+            atexit.register(shutil.rmtree, self.folder, ignore_errors=True)  # not before: tests read what has ended
 
     def connect(self):
         """Makes this process a driver of the cluster."""
