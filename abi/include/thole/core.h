@@ -63,8 +63,9 @@ typedef struct thole_core_options {
   /* The host's log, or NULL for none. Copied. `self` must live until close returns. */
   const thole_host_log *log;
   /* A folder (UTF-8 path) where the ledger keeps its journal, made with mode 0700 if it is missing; empty keeps the
-   * ledger in memory only. Only a platform without a database of its own gives one (DESIGN: local). Several processes
-   * may open the same folder: each transaction takes the folder's lock and first reads what the others have written.
+   * ledger in memory only. A platform without a database of its own gives the same one again (local); another gives a new
+   * one to each process, as evidence, or none. Several processes may open the same folder: each transaction takes the
+   * folder's lock and first reads what the others have written.
    * Fails: StateNotPrivate (others may write there), StateNewer (a newer Thole wrote it), JournalDamaged. */
   thole_str state;
   /* A file (UTF-8 path) that holds this process's metrics, so that they outlive a kill -9; empty keeps them in memory.

@@ -30,6 +30,7 @@ const (
 	exitMissing     = 66
 	exitUnavailable = 69
 	exitDefect      = 70
+	exitDamaged     = 74
 	exitForbidden   = 77
 )
 
@@ -109,7 +110,7 @@ func (s *session) root() *cobra.Command {
 		&cobra.Command{Use: "submit FILE", Short: "Creates the TrainingJob of a job file", Args: cobra.ExactArgs(1), RunE: s.with(s.submit)},
 		&cobra.Command{Use: "status [NAME]", Short: "Lists the jobs, or tells all of one", Args: cobra.MaximumNArgs(1), RunE: s.with(s.status)},
 		&cobra.Command{Use: "explain NAME", Short: "Why a job waits: the reason, with the largest hole", Args: name, RunE: s.with(s.explain)},
-		s.logsCommand(name), s.cancelCommand(name))
+		s.logsCommand(name), s.cancelCommand(name), s.journalCommand())
 	return root
 }
 

@@ -58,6 +58,7 @@ type Placement struct {
 type Plan struct {
 	Gang       ID
 	Ranks      uint32
+	Confirmed  bool
 	Placements []Placement
 }
 
@@ -115,7 +116,7 @@ func (c *Core) plan(a *arena, request *C.thole_gang_request, room uintptr, now t
 }
 
 func planOf(p *C.thole_plan) *Plan {
-	out := &Plan{Gang: ID{uint64(p.gang.hi), uint64(p.gang.lo)}, Ranks: uint32(p.ranks)}
+	out := &Plan{Gang: ID{uint64(p.gang.hi), uint64(p.gang.lo)}, Ranks: uint32(p.ranks), Confirmed: p.state == C.THOLE_GANG_CONFIRMED}
 	names := map[C.thole_str]string{} // members that follow one another share a node's name
 	for _, at := range elements[C.thole_placement](p.placements) {
 		node, known := names[at.node]
@@ -201,6 +202,25 @@ func (c *Core) Release(gang ID) error {
 		return said(&status)
 	}
 	return nil
+}
+
+// Gangs answers all that gangs hold, reserved or confirmed.
+func (c *Core) Gangs(now time.Time) ([]*Plan, error) {
+	var a arena
+	defer a.release()
+	query := C.thole_gang_query{struct_size: C.sizeof_thole_gang_query, now_ns: C.int64_t(now.UnixNano())}
+	list := C.thole_plan_list{struct_size: C.sizeof_thole_plan_list}
+	err := a.call(blockSize, func(room *C.thole_buffer, status *C.thole_status) C.thole_code {
+		return C.gang_gangs(c.root, c.handle, &query, &list, room, status)
+	})
+	if err != nil {
+		return nil, err
+	}
+	var out []*Plan
+	for _, p := range elements[C.thole_plan](list.plans) {
+		out = append(out, planOf(p))
+	}
+	return out, nil
 }
 
 // Explanation says why a request does not fit: the tightest constraint, with numbers.

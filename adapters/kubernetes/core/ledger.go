@@ -3,10 +3,16 @@ package core
 // #include "calls.h"
 import "C"
 
-import "time"
+import (
+	"fmt"
+	"time"
+)
 
 // ID names a gang: the caller's 128 bits.
 type ID struct{ Hi, Lo uint64 }
+
+// String is the ID as annotations and JSON have it: 32 hexadecimal digits.
+func (id ID) String() string { return fmt.Sprintf("%016x%016x", id.Hi, id.Lo) }
 
 // Kind of a device.
 type Kind int32

@@ -22,9 +22,9 @@ extern void tholeLog(void *self, int32_t level, thole_str component, thole_str m
 static void write_log(void *self, thole_log_level level, thole_str component, thole_str message) {
   tholeLog(self, level, component, message);
 }
-static thole_code open_core(const thole_root *root, void *self, thole_core *core, thole_status *status) {
+static thole_code open_core(const thole_root *root, void *self, thole_str state, thole_core *core, thole_status *status) {
   thole_host_log log = {sizeof log, self, THOLE_LOG_INFO, 0, write_log};
-  thole_core_options options = {sizeof options, self == NULL ? NULL : &log, {NULL, 0}, {NULL, 0}};
+  thole_core_options options = {sizeof options, self == NULL ? NULL : &log, state, {NULL, 0}};
   return root->core->open(&options, core, status);
 }
 */
@@ -47,6 +47,8 @@ const (
 	Exists   Code = C.THOLE_EXISTS
 	Conflict Code = C.THOLE_CONFLICT
 	NoFit    Code = C.THOLE_NO_FIT
+	DataLoss Code = C.THOLE_DATA_LOSS
+	NotKnown Code = C.THOLE_UNSUPPORTED
 )
 
 // Error is a call that did not succeed: a stable reason for programs, and a sentence for people.
@@ -81,7 +83,11 @@ func Path(given string) string {
 }
 
 // Open loads the library at path (see Path) and opens a core whose ledger is kept in memory. log may be nil.
-func Open(path string, log Log) (*Core, error) {
+func Open(path string, log Log) (*Core, error) { return OpenJournal(path, "", log) }
+
+// OpenJournal is Open with a ledger that is written down in a folder, and begins with what is written there: each change is
+// on the disk before the call that makes it returns, and one that cannot be written is not made.
+func OpenJournal(path, folder string, log Log) (*Core, error) {
 	name := C.CString(Path(path))
 	defer C.free(unsafe.Pointer(name))
 	// The library is never unmapped again (it is linked nodelete), so nobody owns what dlopen answers.
@@ -106,7 +112,9 @@ func Open(path string, log Log) (*Core, error) {
 		self = C.calloc(1, C.size_t(unsafe.Sizeof(c.log)))
 		*(*cgo.Handle)(self) = c.log
 	}
-	if code := C.open_core(c.root, self, &c.handle, &status); code != C.THOLE_OK {
+	var a arena
+	defer a.release()
+	if code := C.open_core(c.root, self, a.text(folder), &c.handle, &status); code != C.THOLE_OK {
 		return nil, said(&status)
 	}
 	return c, nil

@@ -78,7 +78,7 @@ type refusal struct {
 
 func (r *refusal) Error() string { return r.message }
 
-func newBook(c *core.Core, levels []gang.Level, timeout time.Duration, g groups, a *aside) *book {
+func newBook(c *ledger, levels []gang.Level, timeout time.Duration, g groups, a *aside) *book {
 	return &book{mirror: mirror{core: c, levels: levels, nodes: map[string]*node{}, foreign: map[types.UID]foreign{}, admissions: map[string]*admission{}},
 		gangs: map[gang.Key]*entry{}, seats: map[types.UID]*seat{}, ahead: map[types.UID]bool{}, early: map[string]map[types.UID]*v1.Pod{}, groups: g, aside: a, now: time.Now, timeout: timeout}
 }
@@ -307,7 +307,7 @@ func (b *book) allocation(pod *v1.Pod) (*gang.Allocation, error) {
 		return nil, errors.New("PlanStale: the plan of the pod's gang is gone; it is placed again")
 	}
 	t := s.batch
-	return &gang.Allocation{Gang: fmt.Sprintf("%016x%016x", t.id.Hi, t.id.Lo), Generation: t.generation, Role: t.roles[s.role].Name, RoleIndex: s.role,
+	return &gang.Allocation{Gang: t.id.String(), Generation: t.generation, Role: t.roles[s.role].Name, RoleIndex: s.role,
 		Member: s.placement.Member, FirstRank: s.placement.FirstRank, Node: s.placement.Node, Grants: s.placement.Grants}, nil
 }
 

@@ -23,6 +23,11 @@ func bookOf(t *testing.T, timeout time.Duration) *book {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = c.Close() })
+	return bookOn(t, &ledger{Core: c}, timeout)
+}
+
+func bookOn(t *testing.T, c *ledger, timeout time.Duration) *book {
+	t.Helper()
 	notes, err := openAside("")
 	if err != nil {
 		t.Fatal(err)

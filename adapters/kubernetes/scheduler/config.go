@@ -27,7 +27,8 @@ type Args struct {
 	Library            string       `json:"library,omitempty"` // path of libthole.so.0; THOLE_LIBRARY without it
 	Levels             []gang.Level `json:"levels,omitempty"`  // of the topology, outermost first
 	GangTimeoutSeconds int          `json:"gangTimeoutSeconds,omitempty"`
-	Notes              string       `json:"notes,omitempty"` // a folder that outlives the process; see aside
+	Notes              string       `json:"notes,omitempty"`   // a folder that outlives the process; see aside
+	Journal            string       `json:"journal,omitempty"` // a folder for the ledger's journals; see journal
 }
 
 const defaultTimeout = 60 * time.Second
@@ -83,14 +84,18 @@ func open(ctx context.Context, args Args, handle fwk.Handle) error {
 	if shared.groups, err = servedGroups(ctx, handle, args.Levels); err != nil {
 		return err
 	}
+	written, err := openJournal(args.Journal, args.Library, levels, time.Now())
+	if err != nil {
+		return err
+	}
 	timeout := time.Duration(args.GangTimeoutSeconds) * time.Second
 	if timeout <= 0 {
 		timeout = defaultTimeout
 	}
 	shared.profiles = map[string]bool{}
-	shared.book = newBook(c, args.Levels, timeout, shared.groups, notes)
+	shared.book = newBook(&ledger{c, written}, args.Levels, timeout, shared.groups, notes)
 	shared.book.lost = func(uids []types.UID) { reject(handle, uids) }
-	klog.InfoS("Thole's library is open", "version", c.Version(), "levels", levels, "groups", shared.groups.resources())
+	klog.InfoS("Thole's library is open", "version", c.Version(), "levels", levels, "groups", shared.groups.resources(), "journal", args.Journal)
 	return watch(handle)
 }
 

@@ -15,7 +15,7 @@ import (
 // mirror is the ledger's view of the nodes: what changes is told to the ledger as it changes, and nothing is built anew for
 // a decision. The book's lock protects it.
 type mirror struct {
-	core       *core.Core
+	core       *ledger
 	levels     []gang.Level
 	nodes      map[string]*node
 	foreign    map[types.UID]foreign

@@ -215,7 +215,7 @@ func (p *Plugin) Bind(ctx context.Context, _ fwk.CycleState, pod *v1.Pod, node s
 	if err != nil {
 		return fwk.AsStatus(err)
 	}
-	annotations, err := allocation.Annotations(pod, p.book.core)
+	annotations, err := allocation.Annotations(pod, p.book.core.Core)
 	if err != nil {
 		return fwk.AsStatus(err)
 	}

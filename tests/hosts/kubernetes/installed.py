@@ -44,12 +44,38 @@ def install(cluster: Cluster, archives: list[pathlib.Path]) -> None:
         for archive in archives:
             node.load(archive)
     cluster.kubectl("apply", "-k", ADAPTER / "deploy")
+    keep_journals(cluster)
     cluster.wait_for(lambda: all(is_available(cluster, name) for name in ("thole-scheduler", "thole-controller")), "Thole to be available",
                      said=lambda: describe(cluster, "thole-system"))
     cluster.kubectl("apply", "-f", DIGITS / "pool.yaml")
     for node in cluster.nodes:
         cluster.kubectl("label", "node", node.name, "thole.dev/pool=desk")
     cluster.wait_for(lambda: all(capacity(cluster, node.name) for node in cluster.nodes), "the nodes to have vGPUs")
+
+
+def keep_journals(cluster: Cluster) -> None:
+    """The schedulers write their ledgers down, as docs/reference/kubernetes.md says."""
+    settings = cluster.api.get("configmaps", "thole-scheduler", "thole-system")
+    notes = "notes: /var/lib/thole\n"
+    config = settings["data"]["config.yaml"]
+    assert config.count(notes) == 1, config
+    line = next(line for line in config.splitlines() if notes.strip() in line)
+    settings["data"]["config.yaml"] = config.replace(line + "\n", f"{line}\n{line.replace(notes.strip(), 'journal: /var/lib/thole/journal')}\n")
+    cluster.kubectl("apply", "-f", "-", given=json.dumps(settings))
+    cluster.kubectl("rollout", "restart", "deployment/thole-scheduler", "-n", "thole-system")
+    cluster.kubectl("rollout", "status", "deployment/thole-scheduler", "-n", "thole-system", "--timeout=120s", seconds=130)
+
+
+def leader(cluster: Cluster) -> tuple[str, str]:
+    """The scheduler's pod that has the lease, and since when."""
+    lease = cluster.api.get("leases", "thole-scheduler", "thole-system")["spec"]
+    return lease["holderIdentity"].rsplit("_", 1)[0], lease["acquireTime"]
+
+
+def journal_of(cluster: Cluster, pod: str, folder: pathlib.Path) -> pathlib.Path:
+    """What a scheduler has written of its ledger so far, copied out of its pod into a folder."""
+    cluster.kubectl("cp", f"thole-system/{pod}:/var/lib/thole/journal", folder)
+    return max(folder.glob("run-*"))
 
 
 def is_available(cluster: Cluster, name: str) -> bool:

@@ -12,7 +12,7 @@ from datetime import datetime
 
 import incidents
 import pytest
-from installed import DIGITS, capacity, inside, job, make_store, members, processes, rank_pid, wait_for_checkpoint, wait_for_phase
+from installed import DIGITS, capacity, inside, job, journal_of, leader, make_store, members, processes, rank_pid, wait_for_checkpoint, wait_for_phase
 
 
 @pytest.fixture
@@ -61,21 +61,30 @@ def checkpoints(cluster, space):
     return sorted(int(m.parts[-3].split("-")[1]) for m in (cluster.d / f"store-{space}").glob("*/*/step-*/*/MANIFEST.thole"))
 
 
-def test_unbroken(installed, space, local_digest):
+def test_unbroken(installed, thole, space, local_digest, tmp_path):
+    scheduler = leader(installed)
     begin(installed, space)
     wait_for_phase(installed, space, "Running")
     pods = members(installed, space, 1)
     pids = {rank: rank_pid(installed, space, rank) for rank in range(4)}
     assert len(pods) == 4 and len(set(pids.values())) == 4
-    check_plan(pods)
+    # Of the process that has planned: another one has in its journal what it found written on the bound pods.
+    assert leader(installed) == scheduler
+    check_plan(pods, planned(thole, journal_of(installed, scheduler[0], tmp_path / "journal")))
     check_end(installed, space, local_digest, 0)
     shown = installed.kubectl("get", "tj", "digits", "-n", space, "-o", "wide").stdout
     assert all(word in shown for word in ("Complete", "CHECKPOINT", local_digest)), shown
-    print(f"digest {local_digest} = {local_digest}; 4 of 4 ranks were a pod of their own")
+    print(f"digest {local_digest} = {local_digest}; 4 of 4 ranks were a pod of their own, on the node and the GPU of the plan in the journal")
 
 
-def check_plan(pods):
-    """What a container finds is what the scheduler has written, and its node is the planned one."""
+def planned(thole, folder):
+    """What the core itself has written down of its plans, replayed: (gang, member) -> its node and devices."""
+    replayed = json.loads(thole("--json", "journal", folder).stdout)
+    return {(g["gang"], m["member"]): m for g in replayed["gangs"] for m in g["members"]}
+
+
+def check_plan(pods, journal):
+    """The node and the GPU of the core's journal are those on which the pod is bound, which were written on it, and which its container finds."""
     for pod in pods:
         written = pod["metadata"]["annotations"]
         allocation = json.loads(written["thole.dev/allocation"])
@@ -83,7 +92,9 @@ def check_plan(pods):
         [pid, *_] = processes("train.py", RANK=rank, THOLE_RUN=pod["metadata"]["ownerReferences"][0]["uid"])
         record = inside(pid, "thole/record/record").read_text()
         assert record == written["thole.dev/record"] and allocation["node"] == pod["spec"]["nodeName"]
-        assert f"device {allocation['grants'][0]['uuid']} vgpu 10240 250 simulated" in record
+        plan = journal[allocation["gang"], allocation["member"]]
+        assert plan["node"] == pod["spec"]["nodeName"] and plan["grants"] == allocation["grants"], (plan, allocation)
+        assert f"device {plan['grants'][0]['uuid']} vgpu 10240 250 simulated" in record
         assert b"\0CUDA_VISIBLE_DEVICES=\0" in b"\0" + pathlib.Path(f"/proc/{pid}/environ").read_bytes()
 
 
