@@ -19,4 +19,4 @@ def record(platform: str, incident: str, digest: str, seconds: float | None) -> 
 
 def line(row: dict[str, Any]) -> str:
     took = "lived on" if row["seconds"] is None else f"{row['seconds']:.1f} s"
-    return f"{row['platform']:<11} {row['digest'][:16]:<16} {row['incident']:<24} {took:>9}"
+    return f"{row['platform']:<11} {row['digest'][:16]:<16} {row['incident']:<30} {took:>18}"

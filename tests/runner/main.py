@@ -61,7 +61,7 @@ def table(rows):
     found = [json.loads(line) for line in rows.read().splitlines()]
     if not found:
         return []
-    print("\nplatform    digest           incident                 trains again after")
+    print(f"\n{'platform':<11} {'digest':<16} {'incident':<30} trains again after")
     print("\n".join(incidents.line(row) for row in found))
     digests, platforms = {row["digest"] for row in found}, sorted({row["platform"] for row in found})
     suite = Suite("incidents")

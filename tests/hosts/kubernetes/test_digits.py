@@ -119,7 +119,9 @@ def test_container_killed(installed, space, local_digest):
     [wrapper] = [p for p in processes("thole-rank", RANK="1", THOLE_RUN=job(installed, space)["metadata"]["uid"])
                  if pathlib.Path(f"/proc/{p}/cmdline").read_bytes().startswith(b"/thole/bin/")]
     os.kill(wrapper, signal.SIGKILL)
+    seconds = until_it_goes_on(installed, space)
     end = check_end(installed, space, local_digest, 1)
+    incidents.record("kubernetes", "container killed", end["result"]["digest"], seconds)
     assert (end["incidents"][0]["kind"], end["incidents"][0]["rank"]) == ("Signal", 1), end["incidents"]
     print(f"digest {local_digest} = {local_digest}: {end['incidents'][0]['message']}")
 
@@ -130,7 +132,9 @@ def test_pod_deleted(installed, space, local_digest):
     wait_for_checkpoint(installed, space, 40)
     rank_pid(installed, space, 3)
     installed.kubectl("delete", "pod", "-n", space, "digits-1-trainer-3", "--wait=false")
+    seconds = until_it_goes_on(installed, space)
     end = check_end(installed, space, local_digest, 1)
+    incidents.record("kubernetes", "pod deleted", end["result"]["digest"], seconds)
     assert "was deleted" in end["incidents"][0]["message"] and end["incidents"][0]["rank"] == 3, end["incidents"]
     print(f"digest {local_digest} = {local_digest}: {end['incidents'][0]['message']}")
 
@@ -140,7 +144,9 @@ def test_rank_hangs(installed, space, local_digest):
     wait_for_checkpoint(installed, space, 40)
     pid = rank_pid(installed, space, 2)
     os.kill(pid, signal.SIGSTOP)
+    seconds = until_it_goes_on(installed, space)
     end = check_end(installed, space, local_digest, 1)
+    incidents.record("kubernetes", "rank stands still", end["result"]["digest"], seconds)
     assert (end["incidents"][0]["kind"], end["incidents"][0]["rank"]) == ("Hang", 2), end["incidents"]
     print(f"digest {local_digest} = {local_digest}: {end['incidents'][0]['message']}")
 
@@ -168,7 +174,9 @@ def test_controller_killed(installed, space, local_digest):
     os.kill(rank_pid(installed, space, 0), signal.SIGKILL)
     for controller in processes("/thole-controller"):
         os.kill(controller, signal.SIGKILL)
+    seconds = until_it_goes_on(installed, space)
     end = check_end(installed, space, local_digest, 1)
+    incidents.record("kubernetes", "rank and controller killed", end["result"]["digest"], seconds)
     assert (end["incidents"][0]["kind"], end["incidents"][0]["rank"]) == ("Signal", 0), end["incidents"]
     print(f"digest {local_digest} = {local_digest} with the controller killed as well")
 
@@ -229,7 +237,9 @@ def test_node_lost(installed, space, local_digest):
     node.stop()
     at = time.time()
     try:
+        seconds = until_it_goes_on(installed, space)
         end = check_end(installed, space, local_digest, 1)
+        incidents.record("kubernetes", "node killed", end["result"]["digest"], seconds)
     finally:
         node.start(installed.nodes)
         installed.wait_for(lambda: capacity(installed, name) and installed.is_ready(name), f"{name} to be back", said=node.said)
