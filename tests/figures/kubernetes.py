@@ -47,7 +47,7 @@ def many(what, things):
 
 
 def begin(cluster, programs):
-    config = CONFIG % ("{{leaderElect: false}}", "{{gangTimeoutSeconds: 60}}")
+    config = CONFIG % ("{{leaderElect: false}}", f"{{{{gangTimeoutSeconds: 60, notes: {cluster.d}/notes}}}}")  # as it is installed
     cluster.start_scheduler(OURS, programs / OURS, cluster.kubeconfig("bench", "system:masters"), config, gates=NO_GATES, options=OPTIONS,
                             environment={"THOLE_LIBRARY": os.environ["THOLE_LIBRARY"]})
     cluster.start_scheduler("kube-scheduler", cluster.parts / "bin/kube-scheduler", cluster.kubeconfig("bench", "system:masters"), SCHEDULER,

@@ -66,9 +66,9 @@ def keep_journals(cluster: Cluster) -> None:
     cluster.kubectl("rollout", "status", "deployment/thole-scheduler", "-n", "thole-system", "--timeout=120s", seconds=130)
 
 
-def leader(cluster: Cluster) -> tuple[str, str]:
-    """The scheduler's pod that has the lease, and since when."""
-    lease = cluster.api.get("leases", "thole-scheduler", "thole-system")["spec"]
+def leader(cluster: Cluster, program: str = "thole-scheduler") -> tuple[str, str]:
+    """The pod that has the lease of a program, and since when."""
+    lease = cluster.api.get("leases", program, "thole-system")["spec"]
     return lease["holderIdentity"].rsplit("_", 1)[0], lease["acquireTime"]
 
 

@@ -5,6 +5,7 @@ import json
 from typing import Any, Optional
 
 MEMORY, SHARE = "thole.dev/vgpu-memory-mib", "thole.dev/vgpu-share"
+OURS = ("thole-scheduler", "scheduler-plugins-scheduler")  # the second is the name that KubeRay's operator gives
 
 
 def add_node(cluster: Any, name: str, gpus: int = 1, mib: int = 8192, cpu: str = "64", kwok: bool = True, **spec: Any) -> None:
@@ -52,7 +53,7 @@ def audit(cluster: Any, capacity: int = 8192) -> dict[str, int]:
     """MiB that bound pods hold of each GPU, by what is written on them; none may hold more than there is."""
     held: dict[str, int] = {}
     for p in cluster.api.list("pods"):
-        if p["spec"].get("nodeName") and p["spec"]["schedulerName"] == "thole-scheduler" and p["status"].get("phase") not in ("Failed", "Succeeded"):
+        if p["spec"].get("nodeName") and p["spec"]["schedulerName"] in OURS and p["status"].get("phase") not in ("Failed", "Succeeded"):
             a = allocation(p)
             assert a, f"{p['metadata']['name']} is bound and holds nothing"
             assert a["node"] == p["spec"]["nodeName"]

@@ -12,7 +12,8 @@ from datetime import datetime
 
 import incidents
 import pytest
-from installed import DIGITS, capacity, inside, job, journal_of, leader, make_store, members, processes, rank_pid, wait_for_checkpoint, wait_for_phase
+from client import Refused
+from installed import DIGITS, capacity, describe, inside, job, journal_of, leader, make_store, members, processes, rank_pid, wait_for_checkpoint, wait_for_phase
 
 
 @pytest.fixture
@@ -151,31 +152,63 @@ def test_rank_hangs(installed, space, local_digest):
     print(f"digest {local_digest} = {local_digest}: {end['incidents'][0]['message']}")
 
 
+def deny_binding(cluster, space, name):
+    """Until the policy that is answered is deleted, nobody binds this pod."""
+    policy = {"apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingAdmissionPolicy", "metadata": {"name": f"unbound-{space}"}, "spec": {
+        "matchConstraints": {"resourceRules": [{"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["pods/binding"]}]},
+        "validations": [{"expression": f"!(request.namespace == '{space}' && request.name == '{name}')", "message": "not yet"}]}}
+    binding = {"apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingAdmissionPolicyBinding", "metadata": policy["metadata"],
+               "spec": {"policyName": policy["metadata"]["name"], "validationActions": ["Deny"]}}
+    for thing in (policy, binding):
+        cluster.kubectl("apply", "-f", "-", given=json.dumps(thing))
+
+    def denied():
+        try:
+            cluster.api.call("POST", cluster.api.path("pods", space, name, "binding", dryRun="All"), {
+                "apiVersion": "v1", "kind": "Binding", "metadata": {"name": name, "namespace": space}, "target": {"kind": "Node", "name": "none"}})
+        except Refused as refusal:
+            return "not yet" in refusal.message  # not: there is no such pod
+        return False
+
+    cluster.wait_for(denied, "the policy to hold")
+    return policy["metadata"]["name"]
+
+
 def test_scheduler_killed_in_the_middle_of_a_gang(installed, space, local_digest):
-    """Between Reserve and Bind of the others: it is killed the moment the first of the gang is bound."""
-    schedulers = processes("/thole-scheduler")
-    since = installed.api.call("GET", installed.api.path("pods", space))["metadata"]["resourceVersion"]
+    """With three of four members bound, and the fourth between Reserve and Bind again and again: who comes next has the three, and binds
+    the fourth beside them."""
+    policy = deny_binding(installed, space, "digits-1-trainer-3")
     begin(installed, space)
-    for kind, pod in installed.api.watch("pods", space, since):
-        if kind == "MODIFIED" and pod["spec"].get("nodeName"):
-            for pid in schedulers:
-                os.kill(pid, signal.SIGKILL)
-            break
-    bound = [p for p in installed.api.list("pods", space) if p["spec"].get("nodeName")]
-    assert all("thole.dev/allocation" in p["metadata"]["annotations"] for p in bound), "a pod is bound without its allocation"
+
+    def bound():
+        return {p["metadata"]["name"]: p for p in installed.api.list("pods", space) if p["spec"].get("nodeName")}
+
+    installed.wait_for(lambda: len(bound()) == 3, "three of the gang to be bound", said=lambda: describe(installed, space))
+    before = {name: p["metadata"]["annotations"]["thole.dev/allocation"] for name, p in bound().items()}
+    killed = processes("/thole-scheduler")
+    for pid in killed:
+        os.kill(pid, signal.SIGKILL)
+    installed.wait_for(lambda: (now := processes("/thole-scheduler")) and not set(now) & set(killed), "the next scheduler")
+    for kind in ("validatingadmissionpolicybinding", "validatingadmissionpolicy"):
+        installed.kubectl("delete", kind, policy)
     end = check_end(installed, space, local_digest, 0)
-    print(f"digest {end['result']['digest']} = {local_digest}; {len(bound)} of 4 pods were bound when the schedulers were killed")
+    after = {p["metadata"]["name"]: p["metadata"]["annotations"]["thole.dev/allocation"] for p in members(installed, space, 1)}
+    assert len(killed) >= 1 and len(before) == 3 and len(after) == 4 and {n: after[n] for n in before} == before
+    print(f"digest {end['result']['digest']} = {local_digest}; {len(before)} of 4 pods were bound when {len(killed)} schedulers were killed, and stayed where they were")
 
 
 def test_controller_killed(installed, space, local_digest):
-    """While a rank is dead: the next controller finds what it left."""
+    """The one with the lease, while a rank is dead: the other one takes over and finds what it left."""
     begin(installed, space)
     wait_for_checkpoint(installed, space, 40)
-    os.kill(rank_pid(installed, space, 0), signal.SIGKILL)
-    for controller in processes("/thole-controller"):
-        os.kill(controller, signal.SIGKILL)
+    first, _ = leader(installed, "thole-controller")
+    pid = rank_pid(installed, space, 0)
+    [controller] = processes("/thole-controller", HOSTNAME=first)
+    os.kill(controller, signal.SIGKILL)
+    os.kill(pid, signal.SIGKILL)
     seconds = until_it_goes_on(installed, space)
     end = check_end(installed, space, local_digest, 1)
+    assert leader(installed, "thole-controller")[0] != first
     incidents.record("kubernetes", "rank and controller killed", end["result"]["digest"], seconds)
     assert (end["incidents"][0]["kind"], end["incidents"][0]["rank"]) == ("Signal", 0), end["incidents"]
     print(f"digest {local_digest} = {local_digest} with the controller killed as well")
@@ -201,8 +234,14 @@ def test_key_is_nowhere(installed, space):
     places = {what: installed.kubectl("get", what, "-n", space, "-o", "yaml").stdout.encode() for what in ("tj", "pods", "events")}
     for pod in members(installed, space, 1):
         places[f"log of {pod['metadata']['name']}"] = logs(installed, space, pod["metadata"]["name"]).encode()
+    for pod in installed.api.list("pods", "thole-system"):
+        for container in pod["spec"]["containers"]:
+            where = f"log of {pod['metadata']['name']}, {container['name']}"
+            places[where] = installed.kubectl("logs", "-n", "thole-system", pod["metadata"]["name"], "-c", container["name"]).stdout.encode()
     for name in ("thole-scheduler", "thole-controller"):
-        places[f"log of {name}"] = installed.kubectl("logs", "-n", "thole-system", f"deploy/{name}").stdout.encode()
+        assert sum(where.startswith(f"log of {name}-") and len(text) > 0 for where, text in places.items()) == 2, list(places)  # both of each
+    for node in installed.nodes:
+        places[f"log of {node.name}, kubelet"] = (node.d / "kubelet.log").read_bytes()
     for pid in processes("train.py", THOLE_RUN=run):
         places[f"environment of {pid}"] = pathlib.Path(f"/proc/{pid}/environ").read_bytes()
     found = [where for where, text in places.items() if any(form in text for form in forms)]

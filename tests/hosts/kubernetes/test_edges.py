@@ -193,25 +193,50 @@ def test_gangs_are_deleted_at_any_moment(cluster):
     dice = random.Random(11)
     add_node(cluster, "a", gpus=4)
     add_node(cluster, "b", gpus=4)
-    rounds, seen = 100, {"none bound": 0, "some": 0, "all": 0}
+    rounds, seen = 100, {"none bound": 0, "some bound": 0, "all bound": 0}
     for number in range(rounds):
         name, size = f"g{number}", dice.choice((2, 4, 8))
         there = size if dice.random() < 0.67 else dice.randrange(1, size)
         for i in range(there):
             cluster.api.create("pods", pod(f"{name}-{i}", 8192, gang=name, size=size))
         time.sleep(max(0.0, dice.uniform(-0.02, 0.03)))  # the moment is what is varied
+        if number % 10 == 9:  # in each phase at least so often: here when all that exist are bound
+            there == size and lie(cluster, *(f"{name}-{i}" for i in range(size)))
         here = sum(n.startswith(f"{name}-") for n in bound(cluster))
-        seen["none bound" if here == 0 else "some" if here < size else "all"] += 1
+        seen["none bound" if here == 0 else "some bound" if here < size else "all bound"] += 1
         for i in dice.sample(range(there), there):
             cluster.api.delete("pods", f"{name}-{i}", grace=0)
         audit(cluster)
     cluster.wait_for(lambda: not cluster.api.list("pods"), "all to be gone")
     takes_all(cluster, 8)
+    assert seen["none bound"] and seen["all bound"], seen  # a moment between the bindings of one gang is not always met: see the next test
     print(f"{rounds} of {rounds} gangs deleted when {seen}; one gang then took 8 of 8 GPUs")
 
 
-def test_a_gang_of_which_a_part_cannot_be_bound(cluster):
-    """A member whose volume never comes is stuck before its binding; the gang goes, and leaves nothing behind."""
+def test_a_place_that_another_plugin_refuses(cluster):
+    """InterPodAffinity takes none of a gang on the only node: all of its members let go at once, so that others have the GPUs; on the node that
+    comes then it lies whole."""
+    add_node(cluster, "a", gpus=2)
+    occupant = pod("occupant", 0, scheduler="default-scheduler")
+    occupant["metadata"]["labels"] = {"app": "occupant"}
+    cluster.api.create("pods", occupant)
+    lie(cluster, "occupant")
+    apart = {"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [
+        {"labelSelector": {"matchLabels": {"app": "occupant"}}, "topologyKey": "kubernetes.io/hostname"}]}}
+    gang(cluster, "g", [8192, 8192], affinity=apart)
+    waits(cluster, "g-0", "refused it", "anti-affinity")
+    gang(cluster, "others", [8192, 8192])
+    lie(cluster, "others-0", "others-1")
+    add_node(cluster, "b", gpus=2)
+    lie(cluster, "g-0", "g-1")
+    where = bound(cluster)
+    assert (where["g-0"], where["g-1"], where["others-0"], where["others-1"]) == ("b", "b", "a", "a")
+    assert sorted(audit(cluster).values()) == [8192] * 4
+
+
+def test_a_gang_of_which_a_part_cannot_be_bound(cluster, programs):
+    """A member whose volume never comes is stuck before its binding, also when the scheduler is killed then; the gang goes, and leaves
+    nothing behind."""
     add_node(cluster, "a", gpus=2)
     cluster.api.call("POST", "/apis/storage.k8s.io/v1/storageclasses", {
         "apiVersion": "storage.k8s.io/v1", "kind": "StorageClass", "metadata": {"name": "never"}, "provisioner": "example.com/never",
@@ -224,6 +249,13 @@ def test_a_gang_of_which_a_part_cannot_be_bound(cluster):
         lie(cluster, "g-0")
         cluster.api.create("pods", pod("other", 8192))
         waits(cluster, "other", "NoFit")  # what g-1 is to have is not given away while it may still be bound
+        held = cluster.api.get("pods", "g-0")["metadata"]["annotations"]["thole.dev/allocation"]
+        cluster.stop("thole-scheduler", signal.SIGKILL)
+        begin_scheduler(cluster, programs)
+        # The gang has begun, so the next scheduler gives its GPU to nobody else, and g-1 or `other` the one that is left: never both.
+        cluster.wait_for(lambda: "other" in bound(cluster) or "NoFit" in why(cluster, "other"), "the next scheduler to look at them")
+        assert cluster.api.get("pods", "g-0")["metadata"]["annotations"]["thole.dev/allocation"] == held and "g-1" not in bound(cluster)
+        audit(cluster)
         for name in ("g-1", "g-0", "other"):
             cluster.api.delete("pods", name, grace=0)
         takes_all(cluster, 2)

@@ -58,7 +58,7 @@ def test_raycluster(operator):
     waiting = [p["metadata"]["name"] for p in operator.api.list("pods") if not p["spec"].get("nodeName")]
     reason = operator.wait_for(lambda: next((w for w in (why(operator, p) for p in waiting) if "GangNoFitInCluster" in w), ""), "a reason")
     assert len(bound(operator)) == 4 and len(waiting) == 4
-    audit(operator, 81920)
+    assert sum(audit(operator, 81920).values()) == 4096 + 3 * 40960
     operator.wait_for(lambda: operator.api.get("rayclusters", "first").get("status", {}).get("state") == "ready", "KubeRay to call it ready (simulated nodes)")
     print(f"4 of 4 pods of the first on {len(set(bound(operator).values()))} nodes, 0 of 4 of the second: {reason}")
 
@@ -76,4 +76,5 @@ def test_rayjob_by_labels(operator):
                                     "spec": {"entrypoint": "true", "submissionMode": "HTTPMode", "rayClusterSpec": cluster_spec(head, worker)}})
     operator.wait_for(lambda: len(bound(operator)) == 4, "the RayJob's cluster", said=lambda: operator.log("ray-operator") + json.dumps(bound(operator)))
     held = audit(operator, 81920)
+    assert sum(held.values()) == 4096 + 3 * 40960
     print(f"4 of 4 pods of the RayJob's cluster are bound, holding {sum(held.values())} MiB")
