@@ -19,11 +19,16 @@ def growing():
         cluster.end()
 
 
-def both():
-    """A gang that needs two nodes."""
+def of(members, memory="20Gi", share=1.0, model="", timeout=PATIENCE):
+    """A gang; a node has one GPU of 24 GiB, so each member of 20 GiB needs one of its own."""
     import thole.ray
 
-    return thole.ray.gang(thole.ray.Role(2, memory="20Gi", share=1.0, cpu="1", host_memory="64Mi"), timeout=PATIENCE)
+    return thole.ray.gang(thole.ray.Role(members, memory=memory, share=share, model=model, cpu="0.5", host_memory="64Mi"), timeout=timeout)
+
+
+def both():
+    """A gang that needs two nodes."""
+    return of(2)
 
 
 def test_without_time_it_is_refused_at_once(growing):
@@ -62,3 +67,36 @@ def test_a_gang_that_gave_up_keeps_no_node(growing):
         thole.ray.gang(thole.ray.Role(2, memory="20Gi", share=1.0, cpu="1", host_memory="64Mi"), timeout=8)
     growing.scarce(None)
     growing.wait(lambda: not growing.nodes(), "the end of the node that came", PATIENCE)
+
+
+def test_a_gang_that_waits_brings_a_node_to_a_full_cluster(growing):
+    """Ray holds what is asked for against whole nodes: what the first gang has is asked for as well, or no second node would come."""
+    with of(1) as first:
+        [node] = growing.nodes()
+        with of(1) as second:
+            assert {p.node for p in (*first.placements, *second.placements)} == set(growing.nodes()) > {node}
+    growing.wait(lambda: not growing.nodes(), "the end of both nodes", PATIENCE)
+
+
+def test_two_halves_with_their_contexts_need_two_nodes(growing):
+    """2 x 12 GiB are 24 GiB, but each has a context of 512 MiB beside it."""
+    with of(2, memory="12Gi", share=0.5) as gang:
+        assert len({p.node for p in gang.placements}) == 2
+    growing.wait(lambda: not growing.nodes(), "the end of both nodes", PATIENCE)
+
+
+def test_gangs_that_do_not_fit_together_come_one_after_the_other(growing):
+    """Two nodes are all there are to be had. Two gangs of two each, and one of three that can never be: Ray brings nothing for a list that it
+    cannot hold, so each gets its turn."""
+    import thole.ray
+
+    def stand_and_go(_):
+        with of(2) as gang:
+            return len({p.node for p in gang.placements})
+
+    with concurrent.futures.ThreadPoolExecutor(3) as pool:
+        never = pool.submit(of, 3, timeout=60)
+        assert list(pool.map(stand_and_go, range(2))) == [2, 2]
+        with pytest.raises(thole.ray.GangError):
+            never.result(PATIENCE)
+    growing.wait(lambda: not growing.nodes(), "the end of both nodes", PATIENCE)

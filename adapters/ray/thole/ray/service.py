@@ -14,6 +14,7 @@ from typing import Any, Dict, List, Optional
 from thole.errors import TholeError
 
 from . import capacity, documents
+from .demand import Demand
 from .errors import GangError, as_answer
 
 NAMESPACE = "thole"
@@ -29,9 +30,8 @@ class GangService:
         self._ticket_until = 0.0
         self._changed = asyncio.Event()
         self._turn = asyncio.Lock()
-        self._wanted: Dict[str, List[Dict[str, float]]] = {}
+        self._demand = Demand()
         self._kept: Dict[str, float] = {}  # of gangs that are wanted and that nobody asks for at this moment: until when
-        self._asked_for: Optional[List[Dict[str, float]]] = None
 
     async def version(self) -> str:
         import thole
@@ -50,14 +50,14 @@ class GangService:
                         try:
                             answer = self._plan_now(request)
                             self._ticket, self._ticket_until = gang, time.monotonic() + TICKET_SECONDS
-                            self._want(gang, None)
+                            self._drop(gang)
                             return answer
                         except GangError as error:
                             if time.monotonic() >= until:
                                 raise
                             if scale:
                                 self._kept[gang] = math.inf
-                                self._want(gang, request)
+                                self._demand.want(gang, request)
                             del error
                     elif time.monotonic() >= until + TICKET_SECONDS:
                         raise TholeError("THOLE_TIMEOUT", "GangNoFitInCluster", "another gang is being made: try again")
@@ -69,13 +69,17 @@ class GangService:
         except TholeError as error:
             return as_answer(error)
         finally:
-            if gang in self._wanted:  # it may be asked for again in a moment: until then nodes that came stay
+            if gang in self._demand:  # it may be asked for again in a moment: until then nodes that came stay
                 self._kept[gang] = time.monotonic() + LEASE_SECONDS
                 asyncio.get_running_loop().call_later(LEASE_SECONDS + 0.1, self._forget, gang)
 
     def _forget(self, gang: str) -> None:
         if time.monotonic() >= self._kept.get(gang, 0.0):
-            self._want(gang, None)
+            self._drop(gang)
+
+    def _drop(self, gang: str) -> None:
+        self._kept.pop(gang, None)
+        self._demand.forget(gang)
 
     async def made(self, gang: str) -> None:
         """The placement group of the ticket stands, or is gone."""
@@ -129,43 +133,6 @@ class GangService:
         bundles = [capacity.bundle(p, by_id[p.node], roles[p.role][1], roles[p.role][2]) for p in placements]
         return {"placements": [p.as_json() for p in placements], "bundles": bundles, "roles": [r[0] for r in roles],
                 "nodes": {i: {"name": n.name, "address": n.address, "version": n.version} for i, n in by_id.items()}}
-
-    # --- What an autoscaler is asked for, so that nodes come for a gang that waits, and stay until it is placed. --------
-
-    def _want(self, gang: str, request: Optional[documents.Request]) -> None:
-        if request is None:
-            self._wanted.pop(gang, None)
-            self._kept.pop(gang, None)
-        else:
-            self._wanted[gang] = _demands(request)
-        wanted = [b for bundles in self._wanted.values() for b in bundles]
-        if wanted == self._asked_for:
-            return  # (nothing has been asked for yet: what an earlier service has asked for may still stand)
-        try:
-            from ray.autoscaler.sdk import request_resources
-
-            request_resources(bundles=wanted)
-            self._asked_for = wanted
-        except Exception as error:  # a cluster without an autoscaler waits for what ends
-            print(f"thole: the autoscaler was not asked for nodes: {error}", flush=True)
-            self._asked_for = wanted
-
-
-def _demands(request: documents.Request) -> List[Dict[str, float]]:
-    """What the members want, in resources that every node has: any GPU is as good as GPU 0 of a new node."""
-    from thole import _abi, _native
-
-    out = []
-    for role in _native.elements(request.struct.roles, _abi.thole_role):
-        one: Dict[str, float] = {"CPU": role.cpu_milli / 1000, "memory": float(role.memory_mib << 20)}
-        if role.device_kind == _abi.THOLE_KIND_VGPU:
-            one[capacity.memory_name(0)] = float(role.vgpu_memory_mib)
-            one[capacity.share_name(0)] = float(role.vgpu_share_milli)
-        elif role.device_kind == _abi.THOLE_KIND_WHOLE:
-            for i in range(role.devices):
-                one[capacity.share_name(i)] = 1000.0
-        out += [{k: v for k, v in one.items() if v > 0}] * role.members
-    return out
 
 
 def _named(message: str, names: Dict[str, str]) -> str:
