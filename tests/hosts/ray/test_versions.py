@@ -29,6 +29,10 @@ def test_another_version_is_refused(head):
 def test_a_name_twice_is_refused(head):
     done = head.program("start", "--pool", SMALL_POOL, "--node", "bench-0", check=False)
     assert done.returncode == 65 and "NodeBad" in done.stderr
+    for words in (["ray", "start"], ["--on", "ray", "start"]):  # by the command of all platforms
+        again = subprocess.run([os.environ["THOLE_COMMAND"], *words, "--pool", SMALL_POOL, "--node", "bench-0"], env=head.environment, text=True,
+                               capture_output=True, timeout=PATIENCE, check=False)
+        assert (again.returncode, again.stderr) == (done.returncode, done.stderr), words
 
 
 def test_stop_ends_what_it_started_and_forgets_it(head):

@@ -40,7 +40,11 @@ std::vector<std::string> places(const std::string &platform) {
 
 std::optional<int> go_elsewhere(int argc, char **argv) {
   std::vector<std::string> arguments(argv, argv + argc);
-  const std::string platform = take_platform(arguments);
+  std::string platform = take_platform(arguments);
+  if (platform == "local" && arguments.size() > 1 && arguments[1] == "ray") {  // `thole ray start`: Ray has commands of its own
+    platform = arguments[1];
+    arguments.erase(arguments.begin() + 1);
+  }
   if (platform == "local") return std::nullopt;
   const bool is_name = !platform.empty() && std::all_of(platform.begin(), platform.end(),
                                                         [](unsigned char c) { return c >= 'a' && c <= 'z'; });
