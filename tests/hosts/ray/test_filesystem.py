@@ -135,8 +135,7 @@ def test_damage(files, tmp_path):
             path.chmod(0o600)
             path.write_bytes(bad)
             with pytest.raises((TholeError, FileNotFoundError)):
-                assert read(files, "x") != DATA[:100_000]
-                raise FileNotFoundError("read other bytes")
+                read(files, "x")
             path.write_bytes(good)
             flipped += 1
     assert read(files, "x") == DATA[:100_000] and flipped >= 2

@@ -19,8 +19,16 @@ def _nothing_is_left(wide):
     until(lambda: all(g["holders"] == 0 for g in ray.get(service().usage.remote())), what="the release of all GPUs")
 
 
+def held_by_ray(given):
+    """(node, UUIDs) of what Ray holds for each, out of the nodes' own labels. `given`: Ray's id of the node, and its GPUs' indices."""
+    from thole.ray import capacity
+
+    live = {n.ray_id: n for n in capacity.live_nodes()}
+    return [(live[node].name, [live[node].node.gpus[i].uuid for i in held]) for node, held in given]
+
+
 def records(gang):
-    """What every member's own process finds in its record."""
+    """What every member's own process finds in its record, and what Ray says that it has."""
     import ray
 
     @ray.remote
@@ -29,7 +37,10 @@ def records(gang):
             import thole
 
             a = thole.allocation.read()
-            return a.node, os.getpid(), [(d.uuid, d.kind, d.memory_mib, d.share_milli, d.backend) for d in a.devices]
+            context = ray.get_runtime_context()
+            held = {int(name.split("_")[2]) for name in context.get_assigned_resources() if name.startswith("thole_share_")}
+            return (a.node, os.getpid(), [(d.uuid, d.kind, d.memory_mib, d.share_milli, d.backend) for d in a.devices],
+                    (context.get_node_id(), sorted(held)))
 
     workers = [Worker.options(**gang.options(i)).remote() for i in range(len(gang))]
     found = ray.get([w.look.remote() for w in workers], timeout=PATIENCE)
@@ -49,15 +60,17 @@ def test_halves_and_wholes_in_one_gang(wide):
     plain = group.wait(10)
     print("\nplain Ray, 8 x 0.5 and 4 x 1.0 on 8 GPUs:", "stands" if plain else "hangs (10 s)")
     remove_placement_group(group)
+    assert plain  # the sums are enough here, and wholes find whole GPUs: on fragments it is another thing, see below
     roles = thole.ray.Role(8, memory="11Gi", share=0.5, cpu="0.1"), thole.ray.Role(4, gpus=1, cpu="0.1")
     with thole.ray.gang(*roles, timeout=30) as gang:
         planned = [(gang.node_name(i), [g.uuid for g in gang.devices(i)]) for i in range(len(gang))]
         found = records(gang)
-        right = sum(node == plan[0] and [d[0] for d in devices] == plan[1] for plan, (node, _, devices) in zip(planned, found))
+        right = sum(node == plan[0] and [d[0] for d in devices] == plan[1] for plan, (node, _, devices, _) in zip(planned, found))
+        assert held_by_ray([given for *_, given in found]) == planned  # not only what the record says: what Ray keeps from others
         print(f"thole: {right} of 12 members on the GPU of the plan")
-        assert right == 12 and len({pid for _, pid, _ in found}) == 12
-        halves = [d[0][0] for _, _, d in found[:8]]
-        wholes = [d[0][0] for _, _, d in found[8:]]
+        assert right == 12 and len({pid for _, pid, _, _ in found}) == 12
+        halves = [d[0][0] for _, _, d, _ in found[:8]]
+        wholes = [d[0][0] for _, _, d, _ in found[8:]]
         assert all(halves.count(u) == 2 for u in halves) and len(set(wholes)) == 4 and not set(halves) & set(wholes)
         with pytest.raises(thole.ray.GangError) as refusal:
             thole.ray.gang(thole.ray.Role(1, memory="12Gi", share=0.5, cpu="0.1"), timeout=0)

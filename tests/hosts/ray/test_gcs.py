@@ -104,7 +104,9 @@ def test_a_head_without_a_store_is_lost(local):
         assert refused.returncode == 69 and "JobInterrupted" in refused.stderr and "resume" in refused.stderr
         ended = json.loads(cluster.program("resume", "digits", "--wait", "--json").stdout)
         assert ended["result"]["digest"] == local and ended["run"] == before["run"] and ended["attempts"] == 2
-        assert ended["incidents"][0]["restoredStep"] >= 20
+        [lost] = ended["incidents"]
+        # The ranks train on without the head until their node ends; on a fast machine to the last step, after which nothing is to go on.
+        assert lost["safeStep"] >= 20 and (lost["restoredStep"] is None or lost["restoredStep"] >= lost["safeStep"]), lost
     finally:
         disconnect()
         cluster.stop()

@@ -3,6 +3,7 @@ import os
 
 import pytest
 from cluster import PATIENCE, until
+from test_gangs import held_by_ray
 
 
 @pytest.fixture(scope="module")
@@ -10,14 +11,18 @@ def tasks(wide):
     import thole.ray
 
     def look(number, memory, share):
+        import ray
+
         import thole
 
         allocation = thole.allocation.read()
         device = allocation.devices[0]
         right = (len(allocation.devices), device.memory_mib, device.share_milli, device.kind, device.backend) == (
             1, memory, share, "vgpu", "simulated")
-        writable = os.access(os.environ["THOLE_RECORD"], os.W_OK) and os.getuid() != 0
-        return number, os.getpid(), right and not writable and os.environ["CUDA_VISIBLE_DEVICES"] == "", device.uuid
+        private = os.stat(os.environ["THOLE_RECORD"]).st_mode & 0o777 == 0o400
+        context = ray.get_runtime_context()
+        held = sorted({int(name.split("_")[2]) for name in context.get_assigned_resources() if name.startswith("thole_share_")})
+        return number, os.getpid(), right and private and os.environ["CUDA_VISIBLE_DEVICES"] == "", device.uuid, (context.get_node_id(), held)
 
     sizes = [(2, 0.05), (3, 0.1), (5, 0.25), (8, 0.5)]
     return [(gib * 1024, round(share * 1000), thole.ray.vgpu(memory=f"{gib}Gi", share=share, cpu=0.25)(look))
@@ -37,6 +42,7 @@ def test_mixed_tasks_each_with_its_record(wide, tasks):
     right, pids, gpus = sum(f[2] for f in found), {f[1] for f in found}, {f[3] for f in found}
     print(f"\n{right} of {count} tasks found the right record; {len(pids)} processes; {len(gpus)} GPUs")
     assert right == count and len(pids) == count and [f[0] for f in found] == list(range(count))
+    assert [uuids for _, uuids in held_by_ray([f[4] for f in found])] == [[f[3]] for f in found]  # the record's GPU is the one that Ray holds
     assert len(gpus) == 8 or count < 200
 
 
