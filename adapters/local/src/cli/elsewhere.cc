@@ -41,7 +41,8 @@ std::vector<std::string> places(const std::string &platform) {
 std::optional<int> go_elsewhere(int argc, char **argv) {
   std::vector<std::string> arguments(argv, argv + argc);
   std::string platform = take_platform(arguments);
-  if (platform == "local" && arguments.size() > 1 && arguments[1] == "ray") {  // `thole ray start`: Ray has commands of its own
+  if (platform == "local" && arguments.size() > 1 &&
+      arguments[1] == "ray") {  // `thole ray start`: Ray has commands of its own
     platform = arguments[1];
     arguments.erase(arguments.begin() + 1);
   }

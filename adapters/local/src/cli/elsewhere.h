@@ -5,8 +5,9 @@
 
 namespace thole::local {
 
-// With `--on local`, or without it, nothing; `thole ray COMMAND` is `thole --on ray COMMAND`. Otherwise becomes `thole-PLATFORM` with the other arguments, found beside
-// this command, in the installed libexec folder or in PATH; comes back only with the exit code of a failure.
+// With `--on local`, or without it, nothing; `thole ray COMMAND` is `thole --on ray COMMAND`. Otherwise becomes
+// `thole-PLATFORM` with the other arguments, found beside this command, in the installed libexec folder or in PATH;
+// comes back only with the exit code of a failure.
 std::optional<int> go_elsewhere(int argc, char **argv);
 
 }  // namespace thole::local
