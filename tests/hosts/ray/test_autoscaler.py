@@ -1,5 +1,8 @@
 """Gangs on a cluster that has no GPU yet: Ray's own autoscaler brings nodes for them, keeps those that came early, and lets all go."""
 import concurrent.futures
+import os
+import pathlib
+import signal
 import time
 
 import pytest
@@ -99,4 +102,19 @@ def test_gangs_that_do_not_fit_together_come_one_after_the_other(growing):
         assert list(pool.map(stand_and_go, range(2))) == [2, 2]
         with pytest.raises(thole.ray.GangError):
             never.result(PATIENCE)
+    growing.wait(lambda: not growing.nodes(), "the end of both nodes", PATIENCE)
+
+
+def test_the_service_is_killed_while_a_gang_waits(growing):
+    """With SIGKILL, when one node of two is there: Ray starts it again, who waits asks it again, and it asks for the nodes again."""
+    growing.scarce(1)
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(both)
+        growing.wait(growing.nodes, "the first node", PATIENCE)
+        [service] = [p for p in growing.processes() if pathlib.Path(f"/proc/{p}/cmdline").read_bytes().startswith(b"ray::GangService")]
+        os.kill(service, signal.SIGKILL)
+        growing.scarce(None)
+        gang = waiting.result(PATIENCE)
+    assert {p.node for p in gang.placements} == set(growing.nodes()) and len(growing.nodes()) == 2
+    gang.release()
     growing.wait(lambda: not growing.nodes(), "the end of both nodes", PATIENCE)
