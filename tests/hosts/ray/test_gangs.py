@@ -78,6 +78,39 @@ def test_halves_and_wholes_in_one_gang(wide):
     assert ray.is_initialized()
 
 
+def test_a_place_that_is_taken_between_plan_and_group(wide, monkeypatch):
+    """By somebody who does not ask us: the placement group that cannot stand is removed whole, and the gang lies elsewhere."""
+    import ray
+    from ray.util.placement_group import placement_group_table
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    import thole.ray
+    from thole.ray import gangs
+
+    @ray.remote(num_cpus=0)
+    class Thief:
+        def up(self):
+            return True
+
+    make, thieves, planned = gangs._make_group, [], []
+
+    def late(gang, answer, seconds):
+        planned.append(answer["placements"][0]["grants"][0]["uuid"])
+        if not thieves:
+            node = NodeAffinitySchedulingStrategy(answer["placements"][0]["node"], soft=False)
+            thieves.append(Thief.options(resources={k: v for k, v in answer["bundles"][0].items() if k.startswith("thole_")}, scheduling_strategy=node).remote())
+            ray.get(thieves[0].up.remote(), timeout=PATIENCE)
+            seconds = 2  # it cannot stand
+        return make(gang, answer, seconds)
+
+    monkeypatch.setattr(gangs, "_make_group", late)
+    with thole.ray.gang(thole.ray.Role(2, gpus=1, cpu="0.1"), timeout=60) as gang:
+        groups = [g for g in placement_group_table().values() if g["name"].startswith("thole:") and g["state"] != "REMOVED"]
+        assert len(groups) == 1 and groups[0]["state"] == "CREATED", groups
+        assert len(planned) >= 2 and planned[0] not in [g.uuid for i in range(2) for g in gang.devices(i)]
+    ray.kill(thieves[0])
+
+
 def test_fragments(wide):
     """Every GPU is 60 % used. A placement group that wants 80 % of one GPU hangs without a word: the node's sum has room.
     The core says at once that there is none, how large the largest hole is, and places what fits the holes."""
