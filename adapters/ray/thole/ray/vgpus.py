@@ -89,7 +89,8 @@ class Chooser:
                     try:
                         placement = empty.plan(request)[0]
                     except GangError as error:
-                        problem = problem or error
+                        if problem is None or problem.reason == "NoSuchModel":  # that of a GPU of the model says more
+                            problem = error
                         continue
                 waiting = self._waiting.get((live.ray_id, gpu.uuid), 0)
                 if best is None or waiting < best[0]:
