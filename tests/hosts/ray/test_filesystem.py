@@ -57,6 +57,18 @@ def test_streams(files, tmp_path):
     assert found == 0
 
 
+def test_nothing_large_is_kept_back(files, tmp_path):
+    """What was written is in the store before the stream is closed, all but the last pieces; and nobody reads it before."""
+    piece, pieces = DATA[: 1 << 20], 64
+    with files.open_output_stream("large") as out:
+        for _ in range(pieces):
+            out.write(piece)
+        stored = sum(p.stat().st_size for p in (tmp_path / "store").rglob("*") if p.is_file())
+        assert files.get_file_info("large").type == fs.FileType.NotFound
+    print(f"{min(stored >> 20, pieces)} of {pieces} MiB are in the store before the end")
+    assert stored >= 3 * pieces // 4 << 20 and files.get_file_info("large").size == pieces << 20
+
+
 def test_change(files):
     write(files, "x", b"first")
     write(files, "x", b"second")
