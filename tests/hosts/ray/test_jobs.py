@@ -1,6 +1,9 @@
 """Jobs on a real cluster: the digits sample as it is, with whatever happens to it, ends with the local run's digest."""
+import base64
+import contextlib
 import json
 import os
+import pathlib
 import subprocess
 import sys
 import time
@@ -29,6 +32,38 @@ def test_digits_on_two_nodes(small, local):
     assert ended["result"]["digest"] == local and ended["attempts"] == 1
     assert ended["simulated"] and ended["backend"] == "none (simulated)"
     check_ledger_is_empty(small)
+
+
+def test_key_is_nowhere(small, local):
+    """While a job trains, its key's bytes are in its file only: in no environment, command line, log, state, or table of the GCS."""
+    from ray.experimental import internal_kv
+
+    running = Running(small)
+    state, members = running.at_step(20)
+    file = pathlib.Path(state["key"])
+    key = file.read_bytes()
+    assert file.stat().st_mode & 0o777 == 0o600 and len(key) >= 32
+    forms = [key.strip(), key.strip().hex().encode(), base64.b64encode(key), base64.b64encode(key.strip())]
+    places = {}
+    of_ray = {pid for pid, _, _ in small.processes()}
+    for entry in pathlib.Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # it has ended meanwhile
+            environment = (entry / "environ").read_bytes()
+            if int(entry.name) in of_ray or state["run"].encode() in environment:  # a rank leads a session of its own
+                places[f"environ of {entry.name}"] = environment
+                places[f"cmdline of {entry.name}"] = (entry / "cmdline").read_bytes()
+    for folder in (small.folder, pathlib.Path(small.known()["temporary"])):
+        for path in folder.rglob("*"):
+            with contextlib.suppress(OSError):
+                if path.is_file() and path != file:
+                    places[str(path)] = path.read_bytes()
+    for name in internal_kv._internal_kv_list(b""):
+        places[f"GCS {name!r}"] = internal_kv._internal_kv_get(name) or b""
+    found = [where for where, text in places.items() if any(form in text for form in forms)]
+    trains = sum(b"train.py" in text for where, text in places.items() if where.startswith("cmdline"))
+    assert not found and trains >= 4 and any("logs" in where for where in places), (found, len(places))
+    assert running.end()["result"]["digest"] == local
+    print(f"{len(places)} of {len(places)} places without the key, {len(members)} ranks among them")
 
 
 @pytest.mark.parametrize("incident", ["worker", "rank", "raylet"])
