@@ -115,6 +115,18 @@ class Node:
         self.link = f"thole{cluster.net}n{number}"
 
     def start(self, others: list["Node"], labels: str = "type=real") -> None:
+        """Again, where it has been stopped. What has just been killed may hold on to its file system for a moment: then once more."""
+        for last in (False, False, True):
+            try:
+                return self._start(others, labels)
+            except (subprocess.CalledProcessError, OSError):
+                print(f"{self.name} did not start:\n{self.said()}", flush=True)
+                self.stop()
+                if last:
+                    raise
+                time.sleep(2)
+
+    def _start(self, others: list["Node"], labels: str) -> None:
         d, root = self.d, self.cluster.parts
         for name in ("var", "var-work", "cni", "ipam", "pods", "pki", "kubelet", "volume-plugins"):
             (d / name).mkdir(parents=True, exist_ok=True)

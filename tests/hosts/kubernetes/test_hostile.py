@@ -138,6 +138,7 @@ def test_a_pod_patch_of_what_is_ours_is_refused_and_can_be_mended(installed, spa
     assert accepted["reason"] == "NativeOverrides" and "podPatch" in accepted["message"], accepted
     assert not installed.api.list("pods", space)
     apply(installed, space, "patched", platforms={"kubernetes": {"podPatch": {"metadata": {"labels": {"team": "a"}}}}})
+    installed.wait_for(lambda: status(installed, space, "patched").get("observedGeneration") == 2, "the mended job to be looked at")
     wait_for_phase(installed, space, "Complete", name="patched")
     assert members(installed, space, 1, "patched")[0]["metadata"]["labels"]["team"] == "a"
     print(accepted["message"])
