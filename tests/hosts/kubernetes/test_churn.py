@@ -43,13 +43,16 @@ def test_gangs_come_and_go(cluster, programs):
     held = audit(cluster)
     print(f"{made} gangs, {ended} ended, the scheduler killed once, {audits + 1} audits; {len(wanted)} of {len(wanted)} members lie on "
           f"{len(held)} of {2 * NODES} GPUs, the last after {time.monotonic() - since:.1f} s (simulated nodes)")
-    # All end; one gang then takes every GPU, which it could not if anything were held by nobody.
+    # All end; gangs then take every GPU, which they could not if anything were held by nobody.
     for name in wanted:
         cluster.api.delete("pods", name)
-    every = min(2 * NODES, 400)
-    for i in range(every):
-        cluster.api.create("pods", pod(f"all-{i}", 8192, gang="all", size=every))
-    cluster.wait_for(lambda: sum(n.startswith("all-") for n in bound(cluster)) == every, "one gang to take every GPU",
-                     said=lambda: cluster.log("thole-scheduler"))
-    assert len(audit(cluster)) == every
-    print(f"one gang then took {every} of {every} GPUs")
+    every, most = 2 * NODES, 400
+    names = []
+    for begin in range(0, every, most):
+        size = min(most, every - begin)
+        for i in range(size):
+            names.append(f"all-{begin}-{i}")
+            cluster.api.create("pods", pod(names[-1], 8192, gang=f"all-{begin}", size=size))
+    cluster.wait_for(lambda: set(names) <= set(bound(cluster)), "gangs to take every GPU", said=lambda: cluster.log("thole-scheduler"))
+    assert sorted(audit(cluster).values()) == [8192] * every
+    print(f"gangs of at most {most} then took {every} of {every} GPUs")
