@@ -99,7 +99,7 @@ def test_bad_job_files_get_the_same_sentences(installed, tmp_path):
             left_out.append(file.name)  # what was bad about it was its YAML or its metadata
             continue
         name = f"bad-{looked}"
-        installed.api.create("trainingjobs", {**json.loads(text), "metadata": {"name": name, "namespace": space}})
+        installed.kubectl("apply", "-f", "-", given=json.dumps({**json.loads(text), "metadata": {"name": name, "namespace": space}}))
         found = wait_for_phase(installed, space, "Refused", name=name, seconds=30)
         [accepted] = [c for c in found["conditions"] if c["type"] == "Accepted"]
         assert accepted["status"] == "False" and all(w in accepted["message"] for w in wanted), (file.name, accepted, wanted)
