@@ -12,10 +12,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"thole.dev/kubernetes/core"
+	"thole.dev/kubernetes/names"
 )
-
-// What a run is made of: the core's own two files, and why its journal ended before its process, if it did.
-const journalFile, journalLock, endedFile = "gang.journal", "gang.lock", "ended"
 
 func (s *session) journalCommand() *cobra.Command {
 	return &cobra.Command{Use: "journal FOLDER", Short: "Replays a scheduler's journal: which gang held which GPU of which node",
@@ -98,22 +96,20 @@ type replayed struct {
 
 // replay reads a copy of a journal: a process may be writing to it, and it may be another user's.
 func replay(folder string) (*replayed, error) {
-	text, err := os.ReadFile(filepath.Join(folder, journalFile))
+	text, err := os.ReadFile(filepath.Join(folder, names.JournalFile))
 	if err != nil {
-		return nil, &problem{"FileUnreadable", fmt.Sprintf("%v; the folder of one process is wanted, run-*, in which %s lies", err, journalFile), exitMissing}
+		return nil, &problem{"FileUnreadable", fmt.Sprintf("%v; the folder of one process is wanted, run-*, in which %s lies", err, names.JournalFile), exitMissing}
 	}
 	copied, err := os.MkdirTemp("", "thole-journal-")
 	if err != nil {
 		return nil, &problem{"StateUnwritable", err.Error(), exitForbidden}
 	}
 	defer os.RemoveAll(copied)
-	for name, content := range map[string][]byte{journalFile: text, journalLock: nil} {
-		if err := os.WriteFile(filepath.Join(copied, name), content, 0o600); err != nil {
-			return nil, &problem{"StateUnwritable", err.Error(), exitForbidden}
-		}
+	if err := os.WriteFile(filepath.Join(copied, names.JournalFile), text, 0o600); err != nil {
+		return nil, &problem{"StateUnwritable", err.Error(), exitForbidden}
 	}
 	out := &replayed{gangs: []journalGang{}, notes: []string{}}
-	if why, err := os.ReadFile(filepath.Join(folder, endedFile)); err == nil {
+	if why, err := os.ReadFile(filepath.Join(folder, names.JournalEnded)); err == nil {
 		out.notes = append(out.notes, "the journal ended before its process: "+strings.TrimSpace(string(why)))
 	}
 	library, err := core.OpenJournal("", copied, func(_ int, _, message string) { out.notes = append(out.notes, message) })

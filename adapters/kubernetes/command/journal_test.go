@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"thole.dev/kubernetes/core"
+	"thole.dev/kubernetes/names"
 )
 
 // written is the folder of a journal in which one gang of two members was placed and confirmed.
@@ -78,7 +79,7 @@ func TestAJournalThatCannotBeReplayedIsRefused(t *testing.T) {
 	scratch := t.TempDir()
 	t.Setenv("TMPDIR", scratch)
 	folder, _ := written(t)
-	file := filepath.Join(folder, journalFile)
+	file := filepath.Join(folder, names.JournalFile)
 	text, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)
@@ -102,7 +103,7 @@ func TestAJournalThatCannotBeReplayedIsRefused(t *testing.T) {
 	if err := os.WriteFile(file, text[:len(text)-5], 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(filepath.Join(folder, endedFile), []byte("no space left on device\n"), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(folder, names.JournalEnded), []byte("no space left on device\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	var out, notes bytes.Buffer

@@ -73,3 +73,9 @@ func Brief(text string, most int) string {
 
 // Stop on a TrainingJob, "true": its pods are ended with the grace period, and none are made again.
 const Stop = "thole.dev/stop"
+
+// Of a scheduler's journal, in the folder of one process: the core's own file, and why the journal ended before its process.
+const (
+	JournalFile  = "gang.journal"
+	JournalEnded = "ended"
+)

@@ -14,6 +14,7 @@ import (
 	"k8s.io/klog/v2"
 
 	"thole.dev/kubernetes/core"
+	"thole.dev/kubernetes/names"
 )
 
 // ledger is the core that places, and beside it, where one is kept, the journal of what it holds.
@@ -57,9 +58,6 @@ const (
 	mostWaiting = 1 << 16
 	// A run is the folder of one process. Its names sort as the times at which they began.
 	runPrefix, runTime = "run-", "20060102T150405.000000000Z"
-	journalFile        = "gang.journal" // the core's own
-	// In a run whose journal ended before its process, and says why.
-	endedFile = "ended"
 )
 
 // journal writes a ledger down as evidence, by a second core that gets the changes of the first in their order. Nothing is
@@ -138,7 +136,7 @@ func (j *journal) end(why error) {
 	j.once.Do(func() {
 		close(j.ended)
 		klog.ErrorS(why, "The journal ends here, and nothing else does", "journal", j.run)
-		if err := os.WriteFile(filepath.Join(j.run, endedFile), []byte(why.Error()+"\n"), 0o600); err != nil {
+		if err := os.WriteFile(filepath.Join(j.run, names.JournalEnded), []byte(why.Error()+"\n"), 0o600); err != nil {
 			klog.ErrorS(err, "The journal does not say that it ended early", "journal", j.run)
 		}
 	})
@@ -169,7 +167,7 @@ func prune(folder string) {
 	for _, e := range entries {
 		run := filepath.Join(folder, e.Name())
 		// One that is just being made has no journal yet, and is nobody's to remove.
-		if _, err := os.Stat(filepath.Join(run, journalFile)); err == nil && strings.HasPrefix(e.Name(), runPrefix) {
+		if _, err := os.Stat(filepath.Join(run, names.JournalFile)); err == nil && strings.HasPrefix(e.Name(), runPrefix) {
 			runs = append(runs, run)
 		}
 	}

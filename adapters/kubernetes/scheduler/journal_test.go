@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"thole.dev/kubernetes/core"
+	"thole.dev/kubernetes/names"
 )
 
 func journalOf(t *testing.T, folder string, now time.Time) *journal {
@@ -34,7 +35,7 @@ func TestAJournalIsOfOneProcessAndOldOnesGo(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if err := os.WriteFile(filepath.Join(ended, journalFile), nil, 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(ended, names.JournalFile), nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	made := []string{fresh}
@@ -122,7 +123,7 @@ func TestTheJournalSaysWhatTheLedgerHolds(t *testing.T) {
 func TestAJournalThatCannotBeWrittenEndsAlone(t *testing.T) {
 	j := journalOf(t, t.TempDir(), time.Now())
 	b := bookOn(t, &ledger{bookOf(t, time.Minute).core.Core, j}, time.Minute)
-	if err := os.Remove(filepath.Join(j.run, journalFile)); err != nil {
+	if err := os.Remove(filepath.Join(j.run, names.JournalFile)); err != nil {
 		t.Fatal(err)
 	}
 	for i := range 2 {
@@ -153,8 +154,43 @@ func TestAJournalThatFallsBehindEnds(t *testing.T) {
 	for range 3 {
 		j.add(func(*core.Core) error { return nil })
 	}
-	text, err := os.ReadFile(filepath.Join(j.run, endedFile))
+	text, err := os.ReadFile(filepath.Join(j.run, names.JournalEnded))
 	if err != nil || !strings.Contains(string(text), "1 changes wait for the disk") {
 		t.Fatal(string(text), err)
 	}
+}
+
+// What the ledger is told is what has changed: one reservation for a gang, whatever the number of its members, and nothing when they are looked up.
+func TestAGangIsOneChangeOfTheLedger(t *testing.T) {
+	j := &journal{run: t.TempDir(), changes: make(chan func(*core.Core) error, 16), ended: make(chan struct{})}
+	b := bookOn(t, &ledger{bookOf(t, time.Minute).core.Core, j}, time.Minute)
+	told := func(what string, want int) {
+		t.Helper()
+		if got := len(j.changes); got != want {
+			t.Fatalf("%s: the ledger was told %d times, not %d", what, got, want)
+		}
+		for range want {
+			<-j.changes
+		}
+	}
+	told("a node came", 1)
+	for i := range 2 {
+		b.follow(member("g", i), true)
+	}
+	told("pods came", 0)
+	if _, _, err := b.place(member("g", 0)); err != nil {
+		t.Fatal(err)
+	}
+	told("the first member was placed", 2) // which nodes are admitted, once; and the gang
+	if _, _, err := b.place(member("g", 1)); err != nil {
+		t.Fatal(err)
+	}
+	told("the second member was looked up", 0)
+	for i := range 2 {
+		b.follow(member("h", i), true)
+	}
+	if _, _, err := b.place(member("h", 0)); err == nil {
+		t.Fatal("there is no room")
+	}
+	told("another gang does not fit", 0)
 }

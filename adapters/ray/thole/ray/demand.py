@@ -59,8 +59,7 @@ class Demand:
         self._asked_at = now
         bundles = [*_used(nodes), *self._of_this_turn(nodes)] if self._wanted else []
         if bundles != self._asked:
-            self._asked = bundles
-            _request(bundles)
+            self._asked = bundles if _request(bundles) else None  # else it is said again in a second
 
     def _of_this_turn(self, nodes: Sequence[capacity.LiveNode]) -> List[Bundle]:
         """Of all gangs together, then of each alone."""
@@ -102,15 +101,17 @@ def members(request: documents.Request, nodes: Sequence[capacity.LiveNode]) -> L
     return out
 
 
-def _request(bundles: List[Bundle]) -> None:
+def _request(bundles: List[Bundle]) -> bool:
     try:
         from ray.autoscaler.sdk import request_resources
 
         labels = [labels for _, labels in bundles]
         can = "bundle_label_selectors" in inspect.signature(request_resources).parameters
         request_resources(bundles=[resources for resources, _ in bundles], **({"bundle_label_selectors": labels} if can and any(labels) else {}))
-    except Exception as error:  # a cluster without an autoscaler waits for what ends
+        return True
+    except Exception as error:  # Ray does not say what it raises here; a gang still waits for what ends
         print(f"thole: the autoscaler was not asked for nodes: {error}", flush=True)
+        return False
 
 
 __all__ = ["Demand", "TURN_SECONDS", "members"]
