@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <set>
 
 namespace thole::checkpoint {
@@ -58,8 +59,10 @@ result<> examine(target &t, const key_tree &run_keys, const fences &f, const std
 // The manifest first, durably: a stop in between leaves nothing that looks committed.
 result<> remove_checkpoint(target &t, const std::string &folder) {
   THOLE_TRY(t.files->remove(folder + "/" + std::string(manifest_name)));
-  THOLE_TRY(t.files->sync_folder(folder));
+  const auto synced = t.files->sync_folder(folder);
   THOLE_LET(const auto names, t.files->list(folder));
+  if (!synced && synced.error().os_errno == ENOENT && names.empty()) return check_store_there(t);  // another retire was faster
+  THOLE_TRY(synced);
   for (const store_entry &e : names)
     if (!e.folder) THOLE_TRY(t.files->remove(folder + "/" + e.name));
   THOLE_TRY(t.files->remove_folder(folder));

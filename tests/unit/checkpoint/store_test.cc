@@ -166,6 +166,32 @@ TEST(Fence, AtAnyOperationOfASealOneOfTheTwoSeesTheOther) {
   EXPECT_GT(ignored, 0u);
 }
 
+// Whoever seals last in a rank, a command and a filesystem may all retire at once: what another one has removed is removed.
+TEST(Retire, TwoAtOnceRemoveTheSameCheckpoints) {
+  constexpr int rounds = 20;
+  int in_order = 0;
+  for (int round = 0; round < rounds; ++round) {
+    const scratch folder;
+    auto t = in_folder(folder.path());
+    ASSERT_OK(fence(t, 1));
+    for (uint64_t step = 1; step <= 6; ++step) ASSERT_OK(save_small(in_folder(folder.path()), 1, step, 0, 1));
+    std::vector<std::string> said(2);
+    std::vector<std::thread> both;
+    for (std::string &what : said)
+      both.emplace_back([&what, &folder] {
+        auto mine = in_folder(folder.path());
+        what = why(retire(mine, 1));
+      });
+    for (std::thread &one : both) one.join();
+    EXPECT_EQ(said, (std::vector<std::string>{"success", "success"}));
+    const auto left = list(t);
+    ASSERT_OK(left);
+    in_order += left->size() == 1 && (*left)[0].where.step == 6;
+  }
+  EXPECT_EQ(in_order, rounds);
+  std::printf("two that retire at once: %d of %d times only the newest was left\n", in_order, rounds);
+}
+
 TEST(Fence, ALateManifestOfAnOlderAttemptIsListedAsFenced) {
   disk d;
   ASSERT_OK(save_small(in_memory(d), 1, 10, 0, 1));
