@@ -106,7 +106,7 @@ def _load() -> _abi.thole_root:
     for path in _candidates():
         try:
             library = ctypes.CDLL(path)
-            symbol = ctypes.cast(getattr(library, _abi.THOLE_ENTRY_SYMBOL), ctypes.c_void_p).value
+            symbol = ctypes.cast(getattr(library, _abi.THOLE_ENTRY_SYMBOL), ctypes.c_void_p).value or 0
         except (OSError, AttributeError) as error:
             said.append(str(error))
             continue

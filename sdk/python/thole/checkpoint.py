@@ -263,7 +263,7 @@ class _Opened:
     def __init__(self, api: Any, reader: Any) -> None:
         self.api, self.reader, self.read = api, reader, 0
         began = time.monotonic()
-        self.seconds = lambda: time.monotonic() - began
+        self.seconds: Callable[[], float] = lambda: time.monotonic() - began
         contents = _native.sized(_abi.thole_checkpoint_contents)
         memory = _native.check_with_room(api.describe, reader, byref(contents))
         self.step = contents.info.contents.step
@@ -354,9 +354,10 @@ def _kind_of(value: Any) -> str:
 
 def _encoded(name: str, kind: str, value: Any) -> bytes:
     try:
-        data = {"int": lambda: struct.pack("<q", value), "float": lambda: struct.pack("<d", value),
-                "bool": lambda: struct.pack("<?", value), "str": lambda: value.encode("utf-8"),
-                "bytes": lambda: bytes(value)}[kind]()
+        encoders: Mapping[str, Callable[[], bytes]] = {
+            "int": lambda: struct.pack("<q", value), "float": lambda: struct.pack("<d", value), "bool": lambda: struct.pack("<?", value),
+            "str": lambda: value.encode("utf-8"), "bytes": lambda: bytes(value)}
+        data = encoders[kind]()
     except struct.error:
         raise bad_item(f"{name} is an int of more than 64 bits: save it as str") from None
     except UnicodeEncodeError:

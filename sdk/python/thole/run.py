@@ -181,5 +181,5 @@ def _place(trace: Optional[TracebackType]) -> str:
     frames = traceback.extract_tb(trace)
     installed = (sys.prefix + os.sep, sys.base_prefix + os.sep, str(Path(__file__).parent) + os.sep, "<")
     own = [f for f in frames if not f.filename.startswith(installed)]
-    at = (own or frames or [None])[-1]
-    return f"{os.path.basename(at.filename)}:{at.lineno}" if at is not None else ""
+    at = (own or list(frames))[-1:]
+    return f"{os.path.basename(at[0].filename)}:{at[0].lineno}" if at else ""

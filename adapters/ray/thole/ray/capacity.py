@@ -62,7 +62,7 @@ def node_names(pool: documents.Document) -> List[str]:
 def renamed(pool: documents.Document, base: str, name: str) -> documents.Document:
     """The pool with one node, a copy of `base` under another name: a second machine of the same kind."""
     data = json.loads(pool.text)
-    like = next((n for n in data["spec"]["nodes"] if base == n["name"] or base.startswith(n["name"] + "-")), {})
+    like: Dict[str, Any] = next((n for n in data["spec"]["nodes"] if base == n["name"] or base.startswith(n["name"] + "-")), {})
     data["spec"]["nodes"] = [{"name": name, "domains": like.get("domains", [])}]
     return documents.read(json.dumps(data), "NodePool")
 

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import json
 import os
 import re
@@ -42,7 +43,7 @@ def _gpus_of_machine() -> Any:
     _native.check(core.root.core.contents.load, core.handle, _native.text(folder))
     out = _native.sized(_abi.thole_gpu_list)
     memory = _native.check_with_room(core.needed("device").list, core.handle, _native.text("thole.device.nvml"),
-                                     _native.text("{}"), _native.byref(out))
+                                     _native.text("{}"), ctypes.byref(out))
     out.gpus.keep = memory
     return out.gpus
 
@@ -102,7 +103,7 @@ def is_elsewhere(node: Dict[str, Any]) -> bool:
 
 
 def _runs(node: Dict[str, Any]) -> bool:
-    return node.get("boot", _boot()) == _boot() and _start_of(node["pid"]) == node["start"]
+    return bool(node.get("boot", _boot()) == _boot() and _start_of(node["pid"]) == node["start"])
 
 
 def _start_of(pid: int) -> str:
@@ -244,7 +245,7 @@ def _start(pool: documents.Document, folder: Path, address: str, node: str, host
                f"--resources={json.dumps(offered.resources)}", "--labels=" + ",".join(f"{k}={v}" for k, v in offered.labels.items()),
                "--num-gpus=0", *([f"--num-cpus={max(1, int(offered.cpu))}"] if offered.cpu else []),
                *([f"--memory={offered.memory_bytes}"] if offered.memory_bytes else [])]
-    storage = {}
+    storage: Dict[str, Any] = {}
     if head:
         options, storage = _as_head(cluster)
         command += options

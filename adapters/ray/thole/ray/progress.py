@@ -105,9 +105,9 @@ class Progress:
 
     def begin(self, gang: gangs.Gang, attempt: int) -> None:
         """The attempt's number is on disk before a member of it starts: that is what fences the one before."""
-        members = []
+        members: List[Dict[str, Any]] = []
         for i, p in enumerate(gang.placements):
-            devices = [{"uuid": g.uuid, "kind": _KINDS.get(g.kind, "none"), "memoryMiB": g.memory_mib, "shareMilli": g.share_milli,
+            devices: List[Dict[str, Any]] = [{"uuid": g.uuid, "kind": _KINDS.get(g.kind, "none"), "memoryMiB": g.memory_mib, "shareMilli": g.share_milli,
                         "migProfile": "", "simulated": bool(g.flags & _abi.THOLE_GPU_SIMULATED)} for g in p.grants]
             members.append({"role": gang.roles[p.role], "member": p.member, "firstRank": p.first_rank, "ranks": p.ranks,
                             "node": gang.node_name(i), "devices": devices})

@@ -9,6 +9,10 @@ from __future__ import annotations
 import os
 import sys
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:  # for a type checker alone
+    from typing import Any
+
 # Each import here is paid by every worker that starts: `typing` and `json`, which imports `re`, would double what this costs.
 _CONTEXT, _LANGUAGE = "--serialized-runtime-env-context", "--language"
 # Nobody reads these before a worker's first line runs. Others, such as LD_PRELOAD, PYTHONPATH or LANG, are for a process that begins.
@@ -32,16 +36,17 @@ def cut(arguments: list[str]) -> tuple[str | None, str | None, list[str]]:
 class _Rules:
     """How json.loads reads, for the scanner that it has in C."""
 
-    strict, memo = True, {}  # type: ignore[var-annotated]
+    strict = True
+    memo: dict[str, str] = {}
     object_hook = object_pairs_hook = None
     parse_float, parse_int, parse_constant = float, int, float
 
 
-def read(text: str) -> dict[str, object]:
+def read(text: str) -> dict[str, Any]:
     try:
         from _json import make_scanner
 
-        found, end = make_scanner(_Rules())(text, 0)
+        found, end = make_scanner(_Rules())(text, 0)  # type: ignore[arg-type]
         if end == len(text) and isinstance(found, dict):
             return found
     except (ImportError, AttributeError, TypeError, ValueError, StopIteration):
@@ -51,7 +56,7 @@ def read(text: str) -> dict[str, object]:
     return json.loads(text)  # type: ignore[no-any-return]
 
 
-def is_plain(context: dict[str, object]) -> bool:
+def is_plain(context: dict[str, Any]) -> bool:
     """Whether it says nothing but variables, of which none refers to another, and a Python that is a file."""
     variables, python = context.get("env_vars") or {}, context.get("py_executable")
     others = [k for k, v in context.items() if v and k not in ("env_vars", "py_executable")]
