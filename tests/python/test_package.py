@@ -1,5 +1,6 @@
 """The package as it is installed, and metrics."""
 import ast
+import importlib.metadata
 import importlib.util
 import shutil
 import subprocess
@@ -12,22 +13,48 @@ from conftest import PACKAGE, run_python
 import thole
 
 
-def test_it_installs_with_pip(tmp_path):
+ADAPTER = PACKAGE.parents[1] / "adapters/ray"
+
+
+def pip(*words):
     """Without the network: with the setuptools that is there, which before 70.1 needs the package wheel to make one."""
     import setuptools
 
     if tuple(map(int, setuptools.__version__.split(".")[:2])) < (70, 1) and importlib.util.find_spec("wheel") is None:
         pytest.skip("the packages setuptools >= 70.1, or wheel, are not installed")
-    source, target = tmp_path / "source", tmp_path / "target"
-    shutil.copytree(PACKAGE, source, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info", "build"))
-    done = subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation",
-                           "--disable-pip-version-check", "--target", target, source], text=True, stdout=subprocess.PIPE,
-                          stderr=subprocess.STDOUT)
+    done = subprocess.run([sys.executable, "-m", "pip", *words], text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
     assert done.returncode == 0, done.stdout
+
+
+def copy_of(package, to):
+    shutil.copytree(package, to, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info", "build"))
+    return to
+
+
+def test_it_installs_with_pip(tmp_path):
+    source, target = copy_of(PACKAGE, tmp_path / "source"), tmp_path / "target"
+    pip("install", "--quiet", "--no-deps", "--no-build-isolation", "--disable-pip-version-check", "--target", target, source)
     assert (target / "thole" / "py.typed").exists()
     assert sorted(p.name for p in (target / "thole").glob("*.py")) == sorted(p.name for p in (PACKAGE / "thole").glob("*.py"))
     code, output = run_python("import thole; print(thole.__file__, thole.join().rank)", {"PYTHONPATH": str(target)})
     assert (code, output) == (0, f"{target}/thole/__init__.py 0\n")
+
+
+def test_thole_ray_installs_beside_it(tmp_path):
+    """`pip install 'thole[ray]'` is the two packages and Ray; here without Ray, which is not asked for before it is needed."""
+    wheels, target = tmp_path / "wheels", tmp_path / "target"
+    for package in (PACKAGE, ADAPTER):
+        pip("wheel", "--quiet", "--no-deps", "--no-build-isolation", "--disable-pip-version-check", "-w", wheels, copy_of(package, tmp_path / package.name))
+    pip("install", "--quiet", "--no-deps", "--no-index", "--find-links", wheels, "--disable-pip-version-check", "--target", target, "thole[ray]", "thole-ray")
+    found = {d.metadata["Name"]: d.requires or [] for d in importlib.metadata.distributions(path=[str(target)])}
+    assert any(r.startswith("thole-ray==0.1.0") and "extra ==" in r and "ray" in r for r in found["thole"]), found
+    assert {"thole==0.1.0", "ray>=2.52"} <= set(found["thole-ray"]), found
+    assert (target / "thole/ray/py.typed").exists()
+    assert sorted(p.name for p in (target / "thole/ray").glob("*.py")) == sorted(p.name for p in (ADAPTER / "thole/ray").glob("*.py"))
+    code, output = run_python("import thole.ray; print(thole.ray.__file__, thole.ray.Role(2, memory='1Gi', share=0.5).members)", {"PYTHONPATH": str(target)})
+    assert (code, output) == (0, f"{target}/thole/ray/__init__.py 2\n")
+    shown = subprocess.run([target / "bin/thole-ray", "--help"], env={"PYTHONPATH": str(target), "PATH": "/usr/bin:/bin"}, capture_output=True, text=True, check=False)
+    assert shown.returncode == 0 and "submit" in shown.stdout, shown
 
 
 def test_it_is_python_3_9():
