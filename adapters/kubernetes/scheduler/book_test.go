@@ -76,6 +76,35 @@ func TestAPlanThatNobodyFollowsExpires(t *testing.T) {
 	}
 }
 
+func TestANodeIsAvoidedAsItIsAndNotAsItWas(t *testing.T) {
+	b := bookOf(t, time.Minute)
+	at := func(version string) *v1.Node {
+		node := b.nodes["a"].object.DeepCopy()
+		node.ResourceVersion = version
+		return node
+	}
+	b.nodeCame(at("5"))
+	pods := []*v1.Pod{member("g", 0), member("g", 1)}
+	for _, pod := range pods {
+		b.follow(pod, true)
+	}
+	// What the cycle has seen, and whether the gang is planned there again.
+	for _, c := range []struct {
+		seen  *v1.Node
+		again bool
+	}{{at("4"), true}, {nil, true}, {at("5"), false}} {
+		if _, _, err := b.place(pods[0]); err != nil {
+			t.Fatal(c.seen, err)
+		}
+		b.refusedThere(pods[0], func(string) *v1.Node { return c.seen })
+		if _, _, err := b.place(pods[0]); (err == nil) != c.again {
+			t.Fatal(c.seen, err)
+		} else if c.again {
+			b.unreserve(pods[0])
+		}
+	}
+}
+
 func TestARehearsalKeepsThePlan(t *testing.T) {
 	b := bookOf(t, time.Minute)
 	p := &Plugin{book: b}

@@ -149,8 +149,17 @@ func (p *Plugin) PostFilter(_ context.Context, _ fwk.CycleState, pod *v1.Pod, _ 
 	if !isManaged(pod) {
 		return nil, fwk.NewStatus(fwk.Unschedulable)
 	}
-	reject(p.handle, p.book.refusedThere(pod))
+	reject(p.handle, p.book.refusedThere(pod, p.seen))
 	return nil, fwk.NewStatus(fwk.UnschedulableAndUnresolvable)
+}
+
+// seen is a node as the cycle that runs looks at it; nil if it does not know the node yet.
+func (p *Plugin) seen(node string) *v1.Node {
+	info, err := p.handle.SnapshotSharedLister().NodeInfos().Get(node)
+	if err != nil {
+		return nil
+	}
+	return info.Node()
 }
 
 // Score is the same for all nodes: there is one.

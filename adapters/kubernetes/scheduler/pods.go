@@ -209,21 +209,28 @@ func (e *entry) batchOf(id core.ID, generation uint64) *batch {
 	return t
 }
 
-// refusedThere: another plugin does not let a planned member onto its node. The gang is placed again, elsewhere.
-func (b *book) refusedThere(pod *v1.Pod) []types.UID {
+// refusedThere: another plugin does not let a planned member onto its node. The gang is placed again, elsewhere. But where the
+// book is ahead of the cycle, what was refused is the node of before: the event that changed it tries the pod again, there.
+func (b *book) refusedThere(pod *v1.Pod, seen func(node string) *v1.Node) []types.UID {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	s := b.seats[pod.UID]
 	if s == nil || s.bound || s.binding {
 		return nil
 	}
-	e := s.batch.gang
+	e, name := s.batch.gang, s.placement.Node
 	const most = 64
-	if !slices.Contains(e.avoid, s.placement.Node) && len(e.avoid) < most {
-		e.avoid = append(e.avoid, s.placement.Node)
+	if b.isOf(name, seen(name)) && !slices.Contains(e.avoid, name) && len(e.avoid) < most {
+		e.avoid = append(e.avoid, name)
 	}
 	e.avoidUntil = b.now().Add(b.timeout)
 	return b.abandon(s.batch)
+}
+
+// isOf: whether a cycle that has seen a node so has seen the newest that the book knows.
+func (b *book) isOf(name string, seen *v1.Node) bool {
+	n := b.nodes[name]
+	return seen != nil && (n == nil || n.object == nil || isNewer(seen, n.object))
 }
 
 // unreserve: a member did not get through. Its siblings are released at once.
