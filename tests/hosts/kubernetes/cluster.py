@@ -39,6 +39,16 @@ kind: KubeSchedulerConfiguration
 leaderElection: {{leaderElect: false}}
 clientConnection: {{kubeconfig: {kubeconfig}, qps: 5000, burst: 5000, contentType: application/vnd.kubernetes.protobuf}}
 """
+# What programs of ours ask for is written down: a right that none of them uses is one too many.
+AUDIT = """\
+apiVersion: audit.k8s.io/v1
+kind: Policy
+omitStages: [RequestReceived]
+rules:
+- {level: Metadata, userGroups: ["system:serviceaccounts:thole-system"]}
+- {level: Metadata, users: [thole-scheduler, thole-node]}
+- {level: None}
+"""
 KWOK = """\
 apiVersion: config.kwok.x-k8s.io/v1alpha1
 kind: KwokConfiguration
@@ -264,6 +274,7 @@ class Cluster:
 
     def _start_control_plane(self) -> None:
         pki = self.d / "pki"
+        (self.d / "audit.yaml").write_text(AUDIT)
         self.start(
             "kube-apiserver", self.parts / "bin/kube-apiserver", f"--etcd-servers={self.etcd}", f"--bind-address={self.address}",
             f"--advertise-address={self.address}", "--secure-port=6443", f"--tls-cert-file={pki}/apiserver.crt",
@@ -273,6 +284,7 @@ class Cluster:
             "--service-account-issuer=https://kubernetes.default.svc", f"--service-cluster-ip-range={SERVICES}",
             "--authorization-mode=Node,RBAC", "--enable-admission-plugins=NodeRestriction", "--endpoint-reconciler-type=none",
             "--allow-privileged=true", "--kubelet-preferred-address-types=InternalIP", "--max-requests-inflight=3000", "--max-mutating-requests-inflight=1000",
+            f"--audit-policy-file={self.d}/audit.yaml", f"--audit-log-path={self.d}/log/audit.log",
             "--runtime-config=scheduling.k8s.io/v1alpha2=true", f"--feature-gates={self.gates}")
         self.wait_for(self._is_served, "the API server", said=lambda: self.log("kube-apiserver"))
         self.start(

@@ -33,7 +33,12 @@ LEASE = "{{leaderElect: true, resourceName: thole-test, leaseDuration: 3s, renew
 NO_GATES = "GenericWorkload=false"
 
 
+def pytest_configure(config):
+    config.addinivalue_line("markers", "last: after all others, of which it looks at what they left")
+
+
 def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: item.get_closest_marker("last") is not None)
     reason = missing()
     for item in items if reason else ():
         item.add_marker(pytest.mark.skip(reason=reason))
@@ -58,7 +63,7 @@ def begin_scheduler(cluster, programs, name="thole-scheduler", port=10260, lead=
 
 def may_schedule(cluster):
     """The user thole-scheduler may do what the service account of that name may where Thole is installed."""
-    rules = [{"apiGroups": ["scheduling.x-k8s.io"], "resources": ["podgroups"], "verbs": ["get", "list", "watch"]},
+    rules = [{"apiGroups": ["scheduling.x-k8s.io"], "resources": ["podgroups"], "verbs": ["list", "watch"]},
              {"apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "verbs": ["get", "create", "update"]}]
     cluster.api.create("clusterroles", {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "metadata": {"name": "thole-scheduler"}, "rules": rules})
     for role in ("system:kube-scheduler", "system:volume-scheduler", "thole-scheduler"):

@@ -42,6 +42,34 @@ def test_rights_of_the_controller_verb_by_verb(installed):
     print(f"{asked} of {asked} verbs of its role are allowed")
 
 
+# Rights that nobody uses in these tests, and why they are there.
+UNASKED = {("thole-controller", "update", "thole.dev", "trainingjobs/finalizers"): "asked for by the API server's plugin OwnerReferencesPermissionEnforcement, where it is on",
+           ("thole-controller", "patch", "events.k8s.io", "events"): "an event that is repeated on the same version of an object"}
+
+
+@pytest.mark.last
+def test_no_right_is_left_unused(installed, whole_cluster, request):
+    """The API servers have written down what our accounts asked for while all tests ran: each verb of each role is among it."""
+    if lacking := {f.name for f in pathlib.Path(__file__).parent.glob("test_*.py")} - {item.path.name for item in request.session.items}:
+        pytest.skip(f"needs the tests of all files: {', '.join(sorted(lacking))} were left out")
+    used = set()
+    for line in (line for c in (installed, whole_cluster) for line in (c.d / "log/audit.log").read_text().splitlines()):
+        asked = json.loads(line)
+        what = asked.get("objectRef", {})
+        if asked["responseStatus"]["code"] < 400:
+            part = f"/{what['subresource']}" if "subresource" in what else ""
+            used.add((asked["user"]["username"].removeprefix(ACCOUNT), asked["verb"], what.get("apiGroup", ""), what.get("resource", "") + part))
+    roles = [d for d in documents("controller-rights.yaml", "scheduler-rights.yaml", "node-rights.yaml") if d["kind"] in ("ClusterRole", "Role")]
+    granted = {(role["metadata"]["name"].removesuffix("-leader"), verb, group, resource) for role in roles for rule in role["rules"]
+               for verb in rule["verbs"] for group in rule["apiGroups"] for resource in rule["resources"]}
+    # A watch that begins with what is there needs no list, where the API server has such watches.
+    streamed = {(who, "list", *what) for who, verb, *what in used if verb == "watch"}
+    unused = granted - used - streamed - set(UNASKED)
+    print(f"{len(granted & used)} of {len(granted)} rights were used; {len(granted & streamed - used)} are lists in the place of which a watch was used; {len(UNASKED)} are named: "
+          f"{'; '.join(f'{verb} {what}: {why}' for (_, verb, _, what), why in UNASKED.items())}")
+    assert not unused, "\n".join(map(str, sorted(unused)))
+
+
 @pytest.mark.parametrize("resource, scheduler, sentence", [
     ("thole.dev/vgpu-memory-mib", "default-scheduler", "schedulerName: thole-scheduler"),
     ("thole.dev/gpu", "", "schedulerName: thole-scheduler"),
@@ -66,47 +94,47 @@ def sentences(file):
     return [n["message"] for f in json.loads(done.stdout)["files"] for n in f["notes"] if n["error"]]
 
 
-def as_stored(thing):
-    """As the API server has it: 1.0 is 1 there, what is null is not there, and what no 64 bits hold is another number."""
-    def whole(text):
-        assert abs(int(text)) < 1 << 63
-        return int(text)
-
-    def without_null(pairs):
-        return {name: value for name, value in pairs if value is not None}
-
-    return json.loads(json.dumps(thing), object_pairs_hook=without_null, parse_float=lambda f: int(float(f)) if float(f).is_integer() else float(f), parse_int=whole)
-
-
-def test_bad_job_files_get_the_same_sentences(installed, tmp_path):
-    """Every bad TrainingJob of tests/files that is YAML for kubectl, too, and that the API server lets in."""
-    looked, left_out = 0, []
+def test_bad_job_files_get_the_same_sentences(installed, thole, tmp_path):
+    """Each bad job file of tests/files, sent as it is: `kubectl apply -f FILE`. What kubectl and the API server let in is refused with
+    the local platform's sentence; what they do not let in is never there, and `thole submit` says the local sentence of it."""
     space = "bad-files"
     installed.kubectl("create", "namespace", space)
-    for file in sorted((ROOT / "tests/files/bad").glob("*")):
-        try:
-            [thing] = yaml.safe_load_all(file.read_text())
-            assert isinstance(thing, dict) and thing["kind"] == "TrainingJob" and isinstance(thing["spec"], dict)
-            thing = as_stored(thing)
-            text = json.dumps({**thing, "apiVersion": "thole.dev/v1alpha1", "metadata": {"name": f"bad-{looked}"}})
-        except Exception:  # not a file that kubectl can send: it has no such YAML, kind or spec
-            left_out.append(file.name)
+    files = [f for f in sorted((ROOT / "tests/files/bad").glob("*")) if not f.name.startswith("pool-")]
+    by_us, by_others, mended = {}, {}, {}
+    for file in files:
+        local = sentences(file)
+        done = installed.kubectl("apply", "-n", space, "-f", file, check=False)
+        stored = installed.api.list("trainingjobs", space)
+        assert local and (stored or done.returncode != 0), (file.name, done, local)
+        if not stored:
+            submitted = thole("submit", file, "-n", space, check=False)
+            assert submitted.returncode == 65 and all(w in submitted.stderr for w in local), (file.name, submitted.stderr, local)
+            by_others[file.name] = done.stderr.strip().splitlines()[-1]
             continue
-        plain = tmp_path / "job.json"
-        plain.write_text(text)
-        wanted = sentences(plain)
-        if not wanted:
-            left_out.append(file.name)  # what was bad about it was its YAML or its metadata
-            continue
-        name = f"bad-{looked}"
-        installed.kubectl("apply", "-f", "-", given=json.dumps({**json.loads(text), "metadata": {"name": name, "namespace": space}}))
-        found = wait_for_phase(installed, space, "Refused", name=name, seconds=30)
-        [accepted] = [c for c in found["conditions"] if c["type"] == "Accepted"]
-        assert accepted["status"] == "False" and all(w in accepted["message"] for w in wanted), (file.name, accepted, wanted)
-        assert not installed.api.list("pods", space)
-        looked += 1
-    assert looked >= 55, left_out
-    print(f"{looked} of {looked} bad files have the local sentence; {len(left_out)} are not YAML or objects that kubectl can send")
+        now = sentences(as_file(stored[0], tmp_path / "stored.json"))
+        if now:
+            check_refused(installed, space, stored[0]["metadata"]["name"], now)
+            by_us[file.name] = now == local
+        else:
+            mended[file.name] = " ".join(local)
+        installed.kubectl("delete", "tj", "--all", "-n", space)
+    print(f"{len(files)} bad job files; {len(by_us)} of {len(by_us)} are refused with the local sentence, word for word as of the file itself: {sum(by_us.values())}")
+    for title, found in (("by kubectl or the API server, and by `thole submit` with the local sentence", by_others), ("another job by then", mended)):
+        print(f"{len(found)} {title}\n" + "\n".join(f"  {name}: {why}" for name, why in found.items()))
+    assert len(by_us) >= 55 and len(by_us) + len(by_others) + len(mended) == len(files)
+
+
+def as_file(stored, path):
+    """The job that the API server has, as a file for the local platform."""
+    path.write_text(json.dumps({"apiVersion": stored["apiVersion"], "kind": stored["kind"], "metadata": {"name": stored["metadata"]["name"]}, "spec": stored.get("spec")}))
+    return path
+
+
+def check_refused(cluster, space, name, wanted):
+    found = wait_for_phase(cluster, space, "Refused", name=name, seconds=30)
+    [accepted] = [c for c in found["conditions"] if c["type"] == "Accepted"]
+    assert accepted["status"] == "False" and all(w in accepted["message"] for w in wanted), (accepted, wanted)
+    assert not cluster.api.list("pods", space)
 
 
 def test_waits_with_a_reason_and_explains(installed, thole, request):
@@ -127,7 +155,8 @@ def test_waits_with_a_reason_and_explains(installed, thole, request):
     why = installed.wait_for(placed, "a reason why the job waits")
     assert why["reason"] == "GangNoFitInCluster" and "the most memory free for one more vGPU on one GPU is" in why["message"], why
     assert why["message"] in thole("explain", "digits", "-n", space).stdout
-    assert "GangNoFitInCluster" in installed.kubectl("describe", "tj", "digits", "-n", space).stdout
+    described = installed.kubectl("describe", "tj", "digits", "-n", space).stdout
+    assert "GangNoFitInCluster" in described and "the most memory free for one more vGPU on one GPU is" in described, described
     changed = installed.kubectl("patch", "tj", "digits", "-n", space, "--type=merge", "-p", '{"spec": {"gracePeriod": "1m"}}', check=False)
     assert changed.returncode != 0 and "cannot be changed" in changed.stderr
     installed.kubectl("delete", "tj", "holder", "-n", space)
@@ -136,6 +165,40 @@ def test_waits_with_a_reason_and_explains(installed, thole, request):
     assert "asked to save first" in stopped.stdout
     wait_for_phase(installed, space, "Stopped", "Complete")
     print(f"{why['reason']}: {why['message']}")
+
+
+# What a launcher finds, and whether anybody in the container can change the record: the mount itself refuses, whoever asks.
+LAUNCHER = """
+import errno, json, os
+seen = {name: os.environ.get(name, "") for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "NODE_RANK", "THOLE_RANKS_PER_MEMBER", "THOLE_FIRST_RANK")}
+record = os.environ["THOLE_RECORD"]
+for what in (lambda: open(os.path.realpath(record), "a"), lambda: os.unlink(os.path.realpath(record)), lambda: os.symlink("other", os.path.dirname(record) + "/link")):
+    try:
+        what()
+        seen["record"] = "changed"
+    except OSError as refusal:
+        seen.setdefault("record", []).append(errno.errorcode[refusal.errno])
+seen["text"] = open(record).read()
+print(json.dumps(seen), flush=True)
+"""
+
+
+def test_what_a_launcher_finds(installed, request):
+    """Two members of two ranks each: one pod a member, with the first of its ranks, on a record that is mounted read-only."""
+    space = "launcher"
+    installed.kubectl("create", "namespace", space)
+    spec = {"roles": [{"name": "r", "members": 2, "ranksPerMember": 2, "vgpu": {"memory": "1Gi"}, "cpu": "10m", "memory": "64Mi", "command": ["python3", "-c", LAUNCHER]}]}
+    installed.kubectl("apply", "-n", space, "-f", "-", given=json.dumps(
+        {"apiVersion": "thole.dev/v1alpha1", "kind": "TrainingJob", "metadata": {"name": "launcher"}, "spec": spec}))
+    request.addfinalizer(lambda: installed.kubectl("delete", "tj", "--all", "-n", space, seconds=120))
+    wait_for_phase(installed, space, "Complete", name="launcher")
+    seen = [json.loads(installed.kubectl("logs", "-n", space, f"launcher-1-r-{n}", "-c", "main").stdout) for n in range(2)]
+    for n, one in enumerate(seen):
+        record = one.pop("text")
+        assert one == {"RANK": str(2 * n), "WORLD_SIZE": "4", "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "2", "NODE_RANK": str(n), "THOLE_RANKS_PER_MEMBER": "2",
+                       "THOLE_FIRST_RANK": str(2 * n), "record": ["EACCES", "EROFS", "EROFS"]}, one  # the file's mode, and the mount
+        assert "vgpu 1024" in record, record
+    print(f"{len(seen)} of {len(seen)} launchers: {seen[1]}")
 
 
 def test_command(installed, thole):

@@ -5,6 +5,8 @@ import os
 import pathlib
 
 import pytest
+import yaml
+from installed import ADAPTER
 from pods import MEMORY, audit, bound, pod, why
 
 FAKE = pathlib.Path(os.environ["THOLE_LIBRARY"]).parents[1] / "tests/contract/plugins/fake"
@@ -19,20 +21,32 @@ def metal(cluster, programs):
         pytest.skip("needs nvml.h: the fake driver was not built")
     for crd in ("trainingjobs", "nodepools"):
         if not cluster.api.find("customresourcedefinitions", f"{crd}.thole.dev"):
-            cluster.kubectl("apply", "-f", pathlib.Path(__file__).resolve().parents[3] / "adapters/kubernetes/deploy/crds.yaml")
+            cluster.kubectl("apply", "-f", ADAPTER / "deploy/crds.yaml")
             cluster.kubectl("wait", "--for=condition=Established", f"crd/{crd}.thole.dev")
+    if not cluster.api.find("clusterroles", "thole-node"):
+        may_look_after_a_node(cluster)
     make_node(cluster)
     make_pool(cluster, simulated=False)
 
     def begin(wish="", driver=True):
         cluster.stop("thole-node")
         environment = {"THOLE_LIBRARY": os.environ["THOLE_LIBRARY"], "FAKE_NVML": wish, "LD_LIBRARY_PATH": str(FAKE) if driver else "",
-                       "KUBECONFIG": str(cluster.kubeconfig("admin", "system:masters"))}
+                       "KUBECONFIG": str(cluster.kubeconfig("thole-node"))}
         cluster.start("thole-node", programs / "thole-node", "--node=m", f"--plugins={PLUGINS}", "--every=1s", environment=environment)
 
     yield begin
     cluster.stop("thole-node")
     cluster.api.delete("nodepools", "metal")
+
+
+def may_look_after_a_node(cluster):
+    """The user thole-node may do what the service account of that name may where Thole is installed."""
+    role = next(d for d in yaml.safe_load_all((ADAPTER / "deploy/node-rights.yaml").read_text()) if d["kind"] == "ClusterRole")
+    cluster.api.create("clusterroles", role)
+    cluster.api.create("clusterrolebindings", {
+        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding", "metadata": {"name": "thole-node"},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "thole-node"},
+        "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "thole-node"}]})
 
 
 def make_pool(cluster, simulated):
