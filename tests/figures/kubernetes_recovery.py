@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
-"""How long a killed rank takes to come back on Kubernetes: digits on two real kubelets, a rank killed again and again.
+"""How long a job takes to train again on Kubernetes after it has lost something: digits on two real kubelets, and in turn a rank's
+process killed, all that runs in a pod's container killed, and a pod deleted.
 
-From the SIGKILL until rank 0 of the next attempt says after which step it goes on. THOLE_KILLS says how many (20).
+From the kill until rank 0 of the next attempt says after which step it goes on. THOLE_KILLS says how many (21).
 """
 from __future__ import annotations
 
@@ -23,7 +24,8 @@ from client import Refused  # noqa: E402
 from cluster import Cluster, missing, wait_for  # noqa: E402
 from conftest import NO_GATES  # noqa: E402
 
-KILLS = int(os.environ.get("THOLE_KILLS", "20"))
+KILLS = int(os.environ.get("THOLE_KILLS", "21"))
+KINDS = ("rank", "container", "pod")
 SPACE = "recovery"
 
 
@@ -34,6 +36,37 @@ def goes_on(cluster, attempt):
         return False  # it has not begun
 
 
+def kill(cluster, kind, attempt, rank):
+    pid = installation.rank_pid(cluster, SPACE, rank)
+    begun = time.monotonic()
+    if kind == "pod":
+        cluster.api.delete("pods", f"digits-{attempt}-trainer-{rank}", SPACE)
+    else:
+        os.kill(pid if kind == "rank" else installation.first_process(cluster, SPACE, rank), signal.SIGKILL)
+    return begun
+
+
+def one_round(cluster, kind, rank, step):
+    """Seconds from the kill until the next attempt goes on, and the step of a checkpoint that was there before it."""
+    step = installation.wait_for_checkpoint(cluster, SPACE, step + 20)
+    attempt = installation.status(cluster, SPACE)["attempt"]
+    begun = kill(cluster, kind, attempt, rank)
+    wait_for(lambda: goes_on(cluster, attempt + 1), f"attempt {attempt + 1} to go on", 120, every=0.1,
+             said=lambda: json.dumps(installation.status(cluster, SPACE), indent=1) + cluster.kubectl("logs", "-n", SPACE, f"digits-{attempt + 1}-trainer-0", check=False).stdout)
+    seconds = time.monotonic() - begun
+    incident = installation.status(cluster, SPACE)["incidents"][-1]
+    if incident["rank"] != rank or (incident["kind"] != "Signal" if kind != "pod" else "was deleted" not in incident["message"]):
+        raise RuntimeError(f"{kind} of rank {rank}: {incident}")
+    return seconds, step
+
+
+def say(name, found, most=False):
+    if found:
+        print(json.dumps({"id": name, "ours": round(max(found) if most else statistics.median(found), 1), "unit": "s", "peer": None, "limit": None, "ratio": None,
+                          "goal": None, "note": f"{'the longest' if most else 'p50'} of {len(found)} kills; {len(found)} of {len(found)} blamed on the rank that was lost"}),
+              flush=True)
+
+
 def main():
     if reason := missing():
         sys.exit(f"kubernetes: {reason}")
@@ -42,7 +75,7 @@ def main():
     subprocess.run([ROOT / "adapters/kubernetes/setup/build", programs], check=True)
     cluster = Cluster(folder)
     choice = random.Random(7)
-    seconds = []
+    seconds = {kind: [] for kind in KINDS}
     try:
         cluster.up(nodes=2, gates=NO_GATES)
         installation.install(cluster, installation.images(programs))
@@ -50,21 +83,15 @@ def main():
         text = (installation.DIGITS / "job.yaml").read_text().replace("[python3, train.py]", '[python3, train.py, --steps, "1000000"]')
         cluster.kubectl("apply", "-n", SPACE, "-f", "-", given=text)
         step = 0
-        for _ in range(KILLS):
-            step = installation.wait_for_checkpoint(cluster, SPACE, step + 20)
-            rank = choice.randrange(4)
-            pid = installation.rank_pid(cluster, SPACE, rank)
-            attempt = installation.status(cluster, SPACE)["attempt"]
-            begun = time.time()
-            os.kill(pid, signal.SIGKILL)
-            wait_for(lambda: goes_on(cluster, attempt + 1), f"attempt {attempt + 1} to go on", 120, every=0.1,
-                     said=lambda: json.dumps(installation.status(cluster, SPACE), indent=1) + cluster.kubectl("logs", "-n", SPACE, f"digits-{attempt + 1}-trainer-0", check=False).stdout)
-            seconds.append(time.time() - begun)
-            incident = installation.status(cluster, SPACE)["incidents"][-1]
-            assert (incident["rank"], incident["kind"]) == (rank, "Signal"), incident
-        seconds.sort()
-        print(json.dumps({"id": "kubernetes.recovery", "ours": round(statistics.median(seconds), 1), "unit": "s", "peer": None, "limit": None, "ratio": None,
-                          "goal": None, "note": f"p50 of {len(seconds)} kills of {KILLS}, max {seconds[-1]:.1f}; {KILLS} of {KILLS} blamed on the rank that was killed"}), flush=True)
+        for i in range(KILLS):
+            kind = KINDS[i % len(KINDS)]
+            took, step = one_round(cluster, kind, choice.randrange(4), step)
+            seconds[kind].append(took)
+            print(f"kill {i + 1} of {KILLS}: {kind}, {took:.1f} s", file=sys.stderr, flush=True)
+        say("kubernetes.recovery", sum(seconds.values(), []))
+        say("kubernetes.recovery.max", sum(seconds.values(), []), most=True)
+        for kind, found in seconds.items():
+            say(f"kubernetes.recovery.{kind}", found)
     finally:
         cluster.down()
         subprocess.run(["rm", "-rf", programs], check=False)

@@ -159,6 +159,13 @@ def rank_pid(cluster: Cluster, namespace: str, rank: int) -> int:
     return pid
 
 
+def first_process(cluster: Cluster, namespace: str, rank: int) -> int:
+    """Of a rank's container: all that runs in it ends with it."""
+    [pid] = [p for p in processes("thole-rank", RANK=str(rank), THOLE_RUN=job(cluster, namespace)["metadata"]["uid"])
+             if pathlib.Path(f"/proc/{p}/cmdline").read_bytes().startswith(b"/thole/bin/")]
+    return pid
+
+
 def wait_for_checkpoint(cluster: Cluster, namespace: str, step: int) -> int:
     """Until the store has a checkpoint of that step or a newer one."""
     store = cluster.d / f"store-{namespace}"

@@ -13,7 +13,7 @@ from datetime import datetime
 import incidents
 import pytest
 from client import Refused
-from installed import DIGITS, capacity, describe, inside, job, journal_of, leader, make_store, members, processes, rank_pid, wait_for_checkpoint, wait_for_phase
+from installed import DIGITS, capacity, describe, first_process, inside, job, journal_of, leader, make_store, members, processes, rank_pid, wait_for_checkpoint, wait_for_phase
 
 
 @pytest.fixture
@@ -117,9 +117,7 @@ def test_container_killed(installed, space, local_digest):
     begin(installed, space)
     wait_for_checkpoint(installed, space, 40)
     rank_pid(installed, space, 1)
-    [wrapper] = [p for p in processes("thole-rank", RANK="1", THOLE_RUN=job(installed, space)["metadata"]["uid"])
-                 if pathlib.Path(f"/proc/{p}/cmdline").read_bytes().startswith(b"/thole/bin/")]
-    os.kill(wrapper, signal.SIGKILL)
+    os.kill(first_process(installed, space, 1), signal.SIGKILL)
     seconds = until_it_goes_on(installed, space)
     end = check_end(installed, space, local_digest, 1)
     incidents.record("kubernetes", "container killed", end["result"]["digest"], seconds)
