@@ -56,18 +56,22 @@ def run(name, context):
     return suite
 
 
-def table(rows):
-    """What happened to the digits job on each platform that ran; on all of them it has to end with the same parameters."""
+def table(rows, done):
+    """What happened to the digits job on each platform that ran; on all of them it has to end with the same parameters. A platform whose
+    tests ran and that has no row has not shown it."""
     found = [json.loads(line) for line in rows.read().splitlines()]
-    if not found:
+    ran = {s.name for s in done if s.name in ("local", "slurm", "kubernetes", "ray") and s.count(PASSED)}
+    if not found and not ran:
         return []
     print(f"\n{'platform':<11} {'digest':<16} {'incident':<30} trains again after")
     print("\n".join(incidents.line(row) for row in found))
-    digests, platforms = {row["digest"] for row in found}, sorted({row["platform"] for row in found})
+    digests, platforms = {row["digest"] for row in found}, {row["platform"] for row in found}
     suite = Suite("incidents")
     suite.seconds = 0.0
-    suite.add(f"one digest in {len(found)} of {len(found)} rows: {', '.join(platforms)}" if len(digests) == 1 else "one digest on all platforms",
+    suite.add(f"one digest in {len(found)} of {len(found)} rows: {', '.join(sorted(platforms))}" if len(digests) == 1 else "one digest on all platforms",
               PASSED if len(digests) == 1 else FAILED, "" if len(digests) == 1 else f"there are {len(digests)}: {sorted(digests)}")
+    missing = sorted(ran - platforms)
+    suite.add("a row for each platform that ran", FAILED if missing else PASSED, f"none for {', '.join(missing)}" if missing else "")
     return [suite]
 
 
@@ -85,7 +89,7 @@ def main():
     os.environ[incidents.ROWS] = rows.name
     done = [run(name, context) for name in chosen(arguments)]
 
-    done += table(rows)
+    done += table(rows, done)
     print("\n" + "\n".join(f"{suite.name:12}{suite.seconds:6.0f} s {len(suite.results):6} tests" for suite in done))
     print(f"{(time.monotonic() - begun) / 60:.1f} minutes. What did not pass:")
     quiet = True
