@@ -13,7 +13,7 @@ pa = pytest.importorskip("pyarrow", reason="needs pyarrow: Ray Train brings it")
 from pyarrow import fs  # noqa: E402
 
 from thole import TholeError, checkpoint  # noqa: E402
-from thole.ray import checkpoint_filesystem  # noqa: E402
+from thole.ray import checkpoint_filesystem, fence  # noqa: E402
 
 DATA = os.urandom((20 << 20) + 17)
 
@@ -55,6 +55,101 @@ def test_streams(files, tmp_path):
     found = sum(DATA[at : at + 64] in stored for at in range(0, len(DATA) - 64, 65536))
     print(f"{found} of {len(range(0, len(DATA) - 64, 65536))} runs of 64 plain bytes in the store")
     assert found == 0
+
+
+WORKER = """
+import os, sys
+from thole.ray import checkpoint_filesystem, fence
+files = checkpoint_filesystem(sys.argv[1], key=sys.argv[2])
+fence.guard(sys.argv[1], "runs/r", files.handler.begin_attempt("runs/r"))
+for name in ("checkpoint/part", "second", "dir/one"):
+    with files.open_output_stream(f"runs/r/{name}") as out:
+        out.write(b"first")
+same, other = files.open_output_stream("runs/r/checkpoint/part"), files.open_output_stream("runs/r/never")
+same.write(b"late")
+other.write(b"late")
+print("begun", flush=True)
+sys.stdin.readline()
+for what in (same.close, other.close, lambda: files.open_output_stream("runs/r/new"), lambda: files.delete_file("runs/r/second"), lambda: files.delete_dir("runs/r/checkpoint"),
+             lambda: files.move("runs/r/second", "runs/r/third"), lambda: files.move("runs/r/dir", "runs/r/moved"), lambda: files.delete_dir_contents("runs/r/checkpoint"),
+             lambda: files.create_dir("runs/r/empty"), lambda: files.delete_dir("runs"), lambda: files.delete_dir_contents("", accept_root_dir=True)):
+    try:
+        what()
+        print("done", flush=True)
+    except Exception as refusal:
+        print(getattr(refusal, "reason", refusal), flush=True)
+with files.open_output_stream("runs/other/part") as out:
+    out.write(b"another run is not this one's")
+"""
+
+
+@pytest.fixture
+def worker(files, tmp_path):
+    """Of the first attempt of the run `runs/r`, with two files begun."""
+    process = subprocess.Popen([sys.executable, "-c", WORKER, tmp_path / "store", tmp_path / "key"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout.readline() == "begun\n"
+        yield process
+    finally:
+        process.kill()
+        fence._of_this_process.clear()
+
+
+def begin(files):
+    handler = files.handler
+    fence.guard(handler.folder, "runs/r", handler.begin_attempt("runs/r"))
+
+
+def test_a_worker_of_an_earlier_attempt_is_refused(files, worker):
+    """From the begin of the next attempt on, whatever it does to the run's files, also to those that it has begun before."""
+    begin(files)
+    write(files, "runs/r/checkpoint/part", b"second")
+    said, _ = worker.communicate("go on\n", timeout=60)
+    assert said.split() == ["AttemptFenced"] * 11, said
+    assert read(files, "runs/r/checkpoint/part") == b"second" and read(files, "runs/r/second") == b"first"
+    assert names(files) == ["runs", "runs/other", "runs/other/part", "runs/r", "runs/r/.attempt", "runs/r/checkpoint", "runs/r/checkpoint/part", "runs/r/dir",
+                            "runs/r/dir/one", "runs/r/second"]
+    fence._of_this_process.clear()
+    for _ in range(2):  # one who is no worker writes what he likes
+        write(files, "runs/r/checkpoint/part", b"mine")
+    assert read(files, "runs/r/checkpoint/part") == b"mine"
+    print("11 of 11 operations of the earlier attempt were refused")
+
+
+def test_a_worker_of_a_run_that_was_removed_and_begun_anew_is_refused(files, worker):
+    files.delete_dir("runs/r")
+    begin(files)
+    write(files, "runs/r/checkpoint/part", b"new")
+    said, _ = worker.communicate("go on\n", timeout=60)
+    assert [w for w in said.split() if w == "done"] == [], said
+    assert read(files, "runs/r/checkpoint/part") == b"new" and "runs/r/never" not in names(files)
+
+
+def test_the_fence_is_written_anew_where_it_is_damaged(files, tmp_path):
+    begin(files)
+    write(files, "runs/r/part", b"1")
+    [manifest] = (tmp_path / "store/runs/r/.attempt.thole").glob("*/step-*/*/MANIFEST.thole")
+    manifest.chmod(0o600)
+    data = bytearray(manifest.read_bytes())
+    data[len(data) // 2] ^= 1
+    manifest.write_bytes(data)
+    with pytest.raises(TholeError):
+        write(files, "runs/r/part", b"2")
+    begin(files)
+    try:
+        write(files, "runs/r/part", b"3")
+        assert read(files, "runs/r/part") == b"3"
+    finally:
+        fence._of_this_process.clear()
+
+
+def test_of_attempts_that_begin_at_once_one_has_the_run(files, tmp_path):
+    program = "import sys; from thole.ray import checkpoint_filesystem\n" \
+              "for _ in range(5): print(checkpoint_filesystem(sys.argv[1], key=sys.argv[2]).handler.begin_attempt('runs/r'), flush=True)"
+    both = [subprocess.Popen([sys.executable, "-c", program, tmp_path / "store", tmp_path / "key"], stdout=subprocess.PIPE, text=True) for _ in range(3)]
+    tokens = [token for p in both for token in p.communicate(timeout=60)[0].split()]
+    assert [p.returncode for p in both] == [0] * 3 and len(set(tokens)) == 15, tokens
+    assert read(files, "runs/r/.attempt").decode() in tokens
 
 
 def test_nothing_large_is_kept_back(files, tmp_path):

@@ -1,8 +1,10 @@
 """Ray Train over the encrypted filesystem: the digits sample as a run of its own, with a worker and a node killed, with its newest
 checkpoint damaged, and a program that only fails."""
+import contextlib
 import json
 import os
 import pathlib
+import signal
 import subprocess
 import sys
 import time
@@ -110,6 +112,100 @@ def test_another_key_begins_nothing_anew(small, tmp_path):
     _, err = again.process.communicate(timeout=PATIENCE)
     assert again.process.returncode != 0 and "Key" in err, err[-2000:]
     assert run.checkpoints() == saved
+
+
+LATE = """
+import json, os, sys, time, ray, thole.ray
+from ray.train import FailureConfig, RunConfig, ScalingConfig
+from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
+
+def train(config):
+    storage = ray.train.get_context().get_storage()
+    for _ in range(2):  # the second one is of the same attempt
+        thole.ray.newest_good_checkpoint()
+    if os.path.exists(config["folder"] + "/frozen"):
+        with storage.storage_filesystem.open_output_stream(f"{storage.experiment_fs_path}/second-{ray.train.get_context().get_world_rank()}") as file:
+            file.write(b"x")
+        return
+    with open(f"{config['folder']}/{os.getpid()}", "w") as log:
+        print(ray.get_runtime_context().get_node_id(), file=log, flush=True)
+        for number in range(100000):
+            try:
+                with storage.storage_filesystem.open_output_stream(f"{storage.experiment_fs_path}/loose/{os.getpid()}-{number}") as file:
+                    file.write(b"x")
+                print("wrote", number, file=log, flush=True)
+            except thole.TholeError as refusal:
+                print("refused", refusal.reason, file=log, flush=True)
+            print("sleeps", file=log, flush=True)
+            time.sleep(0.3)
+
+folder, key = sys.argv[1:]
+ray.init(log_to_driver=False)
+DataParallelTrainer(train, train_loop_config={"folder": folder}, scaling_config=ScalingConfig(num_workers=2, placement_strategy="STRICT_SPREAD"),
+                    run_config=RunConfig(name="late", storage_path="runs", failure_config=FailureConfig(max_failures=-1),
+                                         storage_filesystem=thole.ray.checkpoint_filesystem(folder + "/store", key=key))).fit()
+"""
+
+
+def stopped_asleep(pid, lines):
+    """Stops a process if it is between two writes; what it has asked for already it would still do."""
+    os.kill(pid, signal.SIGSTOP)
+    if lines()[-1] == "sleeps":
+        return True
+    os.kill(pid, signal.SIGCONT)
+    return False
+
+
+def test_a_worker_of_an_earlier_attempt_cannot_write(small, tmp_path):
+    """A node stands still and is given up; the run goes on elsewhere, and then the worker on it wakes up, with nobody there to end it."""
+    key = tmp_path / "train.key"
+    subprocess.run([os.environ["THOLE_COMMAND"], "key", "new", "--file", key], check=True, stdout=subprocess.DEVNULL)
+    known = small.known()
+    trainer = subprocess.Popen([sys.executable, "-c", LATE, str(tmp_path), str(key)], env={**os.environ, "RAY_ADDRESS": known["address"]}, text=True,
+                               stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+    def lines():
+        return {int(f.name): f.read_text().splitlines() for f in tmp_path.iterdir() if f.name.isdigit()}
+
+    frozen = []
+    try:
+        until(lambda: len(lines()) == 2 and all(len(text) > 3 for text in lines().values()), what="both workers writing")
+        head = next(n["name"] for n in known["nodes"] if n["head"])
+        late, node = next((pid, node) for pid, node, _ in small.processes() if pid in lines() and node != head)
+        (tmp_path / "frozen").touch()
+        frozen = [small.raylet_of(node), late]
+        os.kill(frozen[0], signal.SIGSTOP)
+        until(lambda: stopped_asleep(late, lambda: lines()[late]), what="a worker that sleeps")
+        out, err = trainer.communicate(timeout=PATIENCE)
+        assert trainer.returncode == 0, err[-3000:]
+        before, written = lines()[late], sorted((tmp_path / "store/runs/late/loose").glob(f"{late}-*"))
+        assert written and (tmp_path / "store/runs/late/second-0.thole").is_dir()
+        os.kill(late, signal.SIGCONT)
+        since = until(lambda: (now := lines()[late][len(before):])[5:] and now, what="a late worker that writes")
+    finally:
+        trainer.kill()
+        for pid in reversed(frozen):
+            with contextlib.suppress(ProcessLookupError):
+                kill(pid)
+        if frozen:
+            small.start()
+    assert set(since) == {"refused AttemptFenced", "sleeps"}, since
+    assert sorted((tmp_path / "store/runs/late/loose").glob(f"{late}-*")) == written
+    refused = since.count("refused AttemptFenced")
+    print(f"{refused} of {refused} writes of the worker that woke up late were refused")
+
+
+LOCAL = """
+import ray, thole.ray
+from ray.train import RunConfig, ScalingConfig
+from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
+DataParallelTrainer(lambda config: print("begins with", thole.ray.newest_good_checkpoint(), flush=True), scaling_config=ScalingConfig(num_workers=0), train_loop_config={}).fit()
+"""
+
+
+def test_without_a_cluster_there_is_nobody_to_fence(tmp_path):
+    done = subprocess.run([sys.executable, "-c", LOCAL], cwd=tmp_path, capture_output=True, text=True, timeout=PATIENCE, check=False)
+    assert "begins with None" in done.stdout, done.stdout[-2000:] + done.stderr[-3000:]
 
 
 FAILS = """

@@ -23,10 +23,13 @@ from thole import _abi, _native
 from thole.checkpoint import Checkpoints
 from thole.errors import TholeError
 
+from . import fence as fences
 from .errors import refused
 
 SUFFIX = ".thole"
 SEGMENT = 8 << 20
+_TRIES = 20
+_BEGUN_MEANWHILE = ("AttemptFenced", "CheckpointDamaged", "CheckpointNone", "PartExists", "StepPast", "StoreGone")
 _NAMESPACE = uuid.UUID("6d1f3c3e-7b57-5d0a-9a3c-74686f6c6500")
 
 # Python's own way to make bytes that are filled afterwards; prototypes of our own, since those of pythonapi are everybody's.
@@ -36,7 +39,13 @@ _address_of = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.py_object)(("PyBytes_AsS
 
 def checkpoint_filesystem(folder: str, *, key: Optional[str] = None, key_helper: Optional[Sequence[str]] = None) -> fs.FileSystem:
     """A pyarrow filesystem whose files lie encrypted below `folder`. Give either a key file or a key helper."""
-    return fs.PyFileSystem(EncryptedFiles(os.path.abspath(folder), key, tuple(key_helper) if key_helper else None))
+    return fs.PyFileSystem(EncryptedFiles(os.path.abspath(folder), os.path.abspath(key) if key else None, tuple(key_helper) if key_helper else None))
+
+
+def newest(store: Checkpoints) -> Tuple[int, int]:
+    """Step and attempt of the newest part of a file, sealed or not; the file need not be there."""
+    infos = store.list() if os.path.isdir(store.folder) else []
+    return max((i.step for i in infos), default=0), max((i.attempt for i in infos), default=0)
 
 
 class EncryptedFiles(fs.FileSystemHandler):  # type: ignore[misc]
@@ -87,6 +96,42 @@ class EncryptedFiles(fs.FileSystemHandler):  # type: ignore[misc]
         return Checkpoints(self._file(path), run=uuid.uuid5(_NAMESPACE, name), key=self.key,
                            key_helper=list(self.key_helper) if self.key_helper else None)
 
+    # --- Attempts of a run, of which only the last one changes its files. -----------------------------------------------
+
+    def begin_attempt(self, folder: str) -> str:
+        """The token of a new attempt of the run in that folder, for `fence.guard`. From here on the older ones are refused."""
+        path, token = f"{folder}/{fences.NAME}", uuid.uuid4().hex
+        for left in reversed(range(_TRIES)):
+            try:
+                with _Writer(self, path, asks=False) as writer:
+                    writer.write(token.encode())
+                return token
+            except TholeError as error:
+                # Another one may begin at the same time: the last to write it has the run. What is damaged is of no more use.
+                if error.reason not in _BEGUN_MEANWHILE or not left:
+                    raise
+                if error.reason == "CheckpointDamaged":
+                    shutil.rmtree(self._file(path), ignore_errors=True)
+        raise AssertionError("not reached")
+
+    def check_fence(self, path: str, whole: bool = False) -> bool:
+        """Whether this process is a worker of the run to which the path belongs. Refused where a newer attempt has begun."""
+        fence = fences.fence_of(self.folder, self.normalize_path(path), whole)
+        if fence is None:
+            return False
+        try:
+            reader = _Reader(self, f"{fence.folder}/{fences.NAME}")
+            try:
+                token = reader.read().decode()
+            finally:
+                reader.close()
+        except FileNotFoundError:
+            token = ""
+        if token != fence.token:
+            raise TholeError("THOLE_FENCED", "AttemptFenced", f"{fence.folder}: a newer attempt of the run has begun, or its folder was removed: end "
+                             "this process, its work is being redone")
+        return True
+
     # --- What is there. -----------------------------------------------------------------------------------------------
 
     def get_file_info(self, paths: Sequence[str]) -> List[fs.FileInfo]:
@@ -127,6 +172,7 @@ class EncryptedFiles(fs.FileSystemHandler):  # type: ignore[misc]
     # --- Changing it. -------------------------------------------------------------------------------------------------
 
     def create_dir(self, path: str, recursive: bool) -> None:
+        self.check_fence(path)
         where = self._directory(path)
         os.makedirs(self.folder, mode=0o700, exist_ok=True)
         if recursive:
@@ -137,6 +183,7 @@ class EncryptedFiles(fs.FileSystemHandler):  # type: ignore[misc]
     def delete_dir(self, path: str) -> None:
         if not self._parts(path):
             raise refused("NameBad", "the root is not deleted: use delete_dir_contents")
+        self.check_fence(path, whole=True)
         shutil.rmtree(self._directory(path))
 
     def delete_dir_contents(self, path: str, missing_dir_ok: bool = False) -> None:
@@ -145,6 +192,7 @@ class EncryptedFiles(fs.FileSystemHandler):  # type: ignore[misc]
             if missing_dir_ok:
                 return
             raise FileNotFoundError(2, "no such directory", path)
+        self.check_fence(path, whole=True)
         for name in os.listdir(where):
             inside = os.path.join(where, name)
             shutil.rmtree(inside) if os.path.isdir(inside) else os.unlink(inside)
@@ -155,6 +203,7 @@ class EncryptedFiles(fs.FileSystemHandler):  # type: ignore[misc]
     def delete_file(self, path: str) -> None:
         if not os.path.isdir(self._file(path)):
             raise FileNotFoundError(2, "no such file", path)
+        self.check_fence(path)
         # Gone at once, and then for good: a kill in between leaves a name that no listing shows.
         gone = os.path.join(os.path.dirname(self._file(path)), f".gone-{uuid.uuid4().hex}{SUFFIX}")
         os.rename(self._file(path), gone)
@@ -163,10 +212,12 @@ class EncryptedFiles(fs.FileSystemHandler):  # type: ignore[misc]
     def move(self, src: str, dest: str) -> None:
         """A file is there under its new name before it is gone under the old one; a directory goes file by file, because
         each file is bound to its path."""
+        self.check_fence(src, whole=True)
         if os.path.isdir(self._directory(src)):
             self.create_dir(dest, True)
             for info in self.get_file_info_selector(fs.FileSelector(src)):
                 self.move(info.path, f"{self.normalize_path(dest)}/{info.path.rsplit('/', 1)[-1]}")
+            self.check_fence(src, whole=True)
             shutil.rmtree(self._directory(src))
             return
         self.copy_file(src, dest)
@@ -204,19 +255,37 @@ class EncryptedFiles(fs.FileSystemHandler):  # type: ignore[misc]
 class _Writer(io.RawIOBase):
     """Encrypts as it is written; the file is there after close, and not before."""
 
-    def __init__(self, files: EncryptedFiles, path: str) -> None:
+    def __init__(self, files: EncryptedFiles, path: str, asks: bool = True) -> None:
+        """asks: whether this process may, if it is a worker of a run."""
         super().__init__()
         if os.path.isdir(files._directory(path)):
             raise IsADirectoryError(21, "is a directory", path)
+        self._ended = True  # until there is a writer to end
+        self._files, self._path, self._asks = files, path, asks
+        fenced = asks and files.check_fence(path)
         os.makedirs(os.path.dirname(files._file(path)), mode=0o700, exist_ok=True)
         self._checkpoints = files.store(path)
         self._core = _native.core()
         self._api = self._core.needed("checkpoint")
-        self._buffer, self._count, self._ended = bytearray(), 0, False
-        newest = max((i.step for i in self._checkpoints.list()), default=0) if os.path.isdir(files._file(path)) else 0
-        self._writer = _abi.thole_writer()
-        save = _native.sized(_abi.thole_save, attempt=1, step=newest + 1, part=0, parts=1)
-        _native.check(self._api.begin, self._core.handle, byref(self._checkpoints._store), byref(save), byref(self._writer))
+        self._buffer, self._count = bytearray(), 0
+        step, attempt = newest(self._checkpoints)
+        self._writer = self._begin(step + 1, attempt + 1 if fenced and attempt else max(attempt, 1), fenced and attempt > 0)
+        self._ended = False
+
+    def _begin(self, step: int, attempt: int, fences_others: bool) -> Any:
+        """A worker fences a file that is there, so that nobody who has begun it before seals it. Such a fence is in no list."""
+        writer, fenced = _abi.thole_writer(), _native.sized(_abi.thole_fenced)
+        while True:
+            save = _native.sized(_abi.thole_save, attempt=attempt, step=step, part=0, parts=1)
+            try:
+                if fences_others:
+                    _native.check(self._api.fence, self._core.handle, byref(self._checkpoints._store), attempt, byref(fenced))
+                _native.check(self._api.begin, self._core.handle, byref(self._checkpoints._store), byref(save), byref(writer))
+                return writer
+            except TholeError as error:
+                if error.reason != "AttemptFenced":
+                    raise
+                attempt += 1
 
     def writable(self) -> bool:
         return True
@@ -268,6 +337,8 @@ class _Writer(io.RawIOBase):
         try:
             if self._buffer or self._count == 0:
                 self._put(memoryview(bytes(self._buffer)))
+            if self._asks:
+                self._files.check_fence(self._path)
             sealed = _native.sized(_abi.thole_sealed)
             _native.check(self._api.seal, self._writer, byref(sealed))
         except TholeError:

@@ -7,20 +7,22 @@
     RunConfig(callbacks=[thole.ray.RecoveryPolicy()], failure_config=FailureConfig(max_failures=-1),
               storage_filesystem=thole.ray.checkpoint_filesystem("/data/train", key="/keys/train.key"))
 
-Only what Ray Train's controller has registered counts as a checkpoint: a worker of an earlier attempt that wakes up late
-may still write files, but nobody restores them.
+Only what Ray Train's controller has registered counts as a checkpoint, and a worker of an earlier attempt that wakes up late is
+refused (AttemptFenced): with `newest_good_checkpoint` a new attempt begins, and only its processes change the run's files.
 """
 from __future__ import annotations
 
 import hashlib
 import sys
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, List, Optional, Tuple
 
 import ray.train
 import ray.train.collective
 from pyarrow import fs
 from thole.errors import TholeError
 
+from . import fence as fences
+from .filesystem import EncryptedFiles
 from .history import Incident, decide
 
 _PIECE = 8 << 20
@@ -31,15 +33,45 @@ def newest_good_checkpoint() -> Optional["ray.train.Checkpoint"]:
 
     Rank 0 reads the newest one through, and an older one where that is damaged; every rank gets the same answer, so every rank has
     to call it. Where there are checkpoints and none is whole it raises what was wrong with the newest: a wrong key does not begin
-    a training anew.
+    a training anew. Where the run's files go through `checkpoint_filesystem`, workers of earlier attempts can write none afterwards.
     """
-    chosen = None
+    files, folder = _of_run()
+    token, chosen = "", None
+    ray.train.collective.barrier()  # one who wakes up after his group is gone gets no further, and begins no attempt
     if ray.train.get_context().get_world_rank() == 0:
-        chosen = _choose()
-    chosen = ray.train.collective.broadcast_from_rank_zero(chosen)
+        try:
+            token = _begin(files, folder) if files else ""
+            chosen = _choose()
+        except TholeError as error:
+            chosen = error
+    token, chosen = ray.train.collective.broadcast_from_rank_zero((token, chosen))
     if isinstance(chosen, TholeError):
         raise chosen
+    if files:
+        fences.guard(files.folder, folder, token)
     return chosen
+
+
+def _of_run() -> Tuple[Optional[EncryptedFiles], str]:
+    """The encrypting filesystem of this run, if it has one, and the run's folder in it."""
+    try:
+        storage = ray.train.get_context().get_storage()
+    except NotImplementedError:  # local mode: one process, and nobody who could be late
+        return None, ""
+    found, folder = storage.storage_filesystem, storage.experiment_fs_path
+    while isinstance(found, fs.SubTreeFileSystem):
+        found, folder = found.base_fs, f"{found.base_path.rstrip('/')}/{folder}"
+    files = getattr(found, "handler", None)
+    return (files, files.normalize_path(folder)) if isinstance(files, EncryptedFiles) else (None, "")
+
+
+def _begin(files: EncryptedFiles, folder: str) -> str:
+    """Asked for a second time in one attempt, it is the same one."""
+    known = fences.fence_of(files.folder, folder)
+    if known is not None:
+        files.check_fence(folder)
+        return known.token
+    return files.begin_attempt(folder)
 
 
 def _choose() -> Any:
