@@ -130,6 +130,40 @@ def test_cancel_and_names(small, tmp_path):
     check_ledger_is_empty(small)
 
 
+def test_logs_are_followed_to_the_end_and_what_does_not_fit_is_explained(small, tmp_path):
+    """Through `thole --on ray`: `logs -f` begun in the middle shows all ranks and ends with the job; `explain` names the tightest
+    constraint with its numbers, for a job that would fit if nothing else ran."""
+    def thole(*words):
+        return subprocess.Popen([os.environ["THOLE_COMMAND"], "--on", "ray", *words], env=small.environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+    def job(name, members, steps):
+        text = open(DIGITS, encoding="utf-8").read().replace("members: 4", f"members: {members}").replace("name: digits", f"name: {name}", 1)
+        text = text.replace("[python3, train.py]", f'[python3, train.py, --steps, "{steps}"]')
+        (tmp_path / f"{name}.yaml").write_text(text.replace("workdir: .", f"workdir: {ROOT}/samples/digits"))
+        return str(tmp_path / f"{name}.yaml")
+
+    def explain(members):
+        asked = thole("explain", "--json", job("other", members, 1))
+        out, err = asked.communicate(timeout=PATIENCE)
+        return asked.returncode, json.loads(out or "null"), err
+
+    code, fits, _ = explain(6)
+    assert code == 0 and fits["fits"] == 1, fits
+    running = Running(small, job("digits", 4, 20000))
+    running.at_step(20)
+    following = thole("logs", "-f", "digits")
+    code, found, err = explain(6)  # three nodes of two each, and four of the six are taken
+    assert code == 69 and found["fits"] == 0 and found["reason"] and "the most memory free for one more vGPU on one GPU is" in found["message"], (found, err)
+    assert explain(2)[0] == 0
+    small.program("cancel", "digits")
+    out, err = following.communicate(timeout=PATIENCE)
+    said = (out + err).splitlines()
+    assert following.returncode == 75 and all(any(f"{rank}| rank {rank}: stopped after step" in line for line in said) for rank in range(4)), said[-9:]
+    running._thread.join(PATIENCE)
+    check_ledger_is_empty(small)
+    print(f"{len(said)} lines were followed, of 4 of 4 ranks; {found['reason']}: {found['message']}")
+
+
 BAD = {
     "a gang larger than the cluster": ("members: 4", "members: 40", "GangLargerThanPool", 69),
     "a vGPU larger than a GPU": ("memory: 10Gi", "memory: 80Gi", "DeviceTooSmall", 69),

@@ -23,19 +23,24 @@ def mixed(tmp_path_factory):
         cluster.stop()
 
 
+@pytest.fixture
 def look():
-    import ray
+    """Made here, so that it travels by value: a worker cannot import this file."""
+    def look():
+        import ray
 
-    import thole
+        import thole
 
-    allocation = thole.allocation.read()
-    held = {name: int(value) for name, value in ray.get_runtime_context().get_assigned_resources().items() if name.startswith("thole_memory_")}
-    [device] = allocation.devices
-    return allocation.node, device.memory_mib, device.share_milli, sum(held.values())
+        allocation = thole.allocation.read()
+        held = {name: int(value) for name, value in ray.get_runtime_context().get_assigned_resources().items() if name.startswith("thole_memory_")}
+        [device] = allocation.devices
+        return allocation.node, device.memory_mib, device.share_milli, sum(held.values())
+
+    return look
 
 
 @pytest.mark.parametrize("model, node, context", [("NVIDIA H200", "large", 600), ("NVIDIA L4", "little", 300)])
-def test_a_model_is_the_nodes(mixed, model, node, context):
+def test_a_model_is_the_nodes(mixed, look, model, node, context):
     import ray
 
     import thole.ray
@@ -47,7 +52,7 @@ def test_a_model_is_the_nodes(mixed, model, node, context):
         assert [gang.node_name(i) for i in range(2)] == [node] * 2
 
 
-def test_without_a_model_it_lies_where_it_fits(mixed):
+def test_without_a_model_it_lies_where_it_fits(mixed, look):
     """30 GiB are more than the little ones have; what both could hold adds up on each to no more than it has."""
     import ray
 

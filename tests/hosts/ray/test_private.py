@@ -3,16 +3,19 @@ import inspect
 import json
 import os
 import pathlib
+import re
 import subprocess
 import sys
 
 import pytest
 
+import thole.ray
+
 
 def test_free_resources():
-    from ray._private import state
+    from ray._private.state import available_resources_per_node
 
-    assert list(inspect.signature(state.available_resources_per_node).parameters) == []
+    assert list(inspect.signature(available_resources_per_node).parameters) == []
 
 
 def test_runtime_env_plugin():
@@ -31,6 +34,46 @@ def test_start_command():
 
     assert isinstance(scripts.ray_constants.ENABLE_RAY_CLUSTER, bool) and callable(scripts.main)
     assert "ENABLE_RAY_CLUSTER" in inspect.getsource(scripts)
+
+
+def test_where_the_gcs_keeps_its_tables():
+    """RAY_gcs_storage and RAY_gcs_storage_path for a folder, RAY_external_storage_namespace for Redis: options of the GCS, which is a
+    program of its own; and what a Node of ray._private.node does with them."""
+    import ray
+    from ray._private.node import Node
+
+    program = (pathlib.Path(ray.__file__).parent / "core/src/ray/gcs/gcs_server").read_bytes()
+    assert b"external_storage_namespace" in program
+    if hasattr(Node, "_is_rocksdb_gcs"):
+        assert b"gcs_storage" in program and b"gcs_storage_path" in program
+
+
+def test_the_resource_that_only_the_head_has(small):
+    """Actors that must outlive nodes lie on it: node:__internal_head__. Without it they would be placed anywhere, and nothing fails."""
+    import ray
+
+    assert [n["NodeID"] for n in ray.nodes() if "node:__internal_head__" in n["Resources"]] == [n["NodeID"] for n in ray.nodes() if n["Alive"]][:1]
+
+
+def test_the_storage_of_a_run():
+    """get_storage() is for developers, as Ray says: what is asked of it."""
+    from ray.train import TrainContext
+    from ray.train.v2._internal.execution.storage import StorageContext
+
+    assert callable(TrainContext.get_storage) and isinstance(StorageContext.experiment_fs_path, property)
+    assert "self.storage_filesystem" in inspect.getsource(StorageContext.__init__)
+
+
+def test_the_list_is_complete():
+    """Whatever of the package's text names a private module or option of Ray is named in this file, too."""
+    text, named = "", pathlib.Path(__file__).read_text()
+    for file in sorted(pathlib.Path(thole.ray.__file__).parent.glob("*.py")):
+        text += file.read_text()
+    found = {f"{module}.{name}" for module, names in re.findall(r"^ *from (ray\.(?:\w+\.)*_\w+[\w.]*|ray\.scripts) import ([\w, ]+)", text, re.M)
+             for name in names.split(", ")} | set(re.findall(r"RAY_[a-z]\w+|node:__\w+|get_storage", text))
+    lacking = sorted(name for name in found if not all(word in named for word in name.rsplit(".", 1)))
+    assert len(found) >= 8 and not lacking, lacking
+    print(f"{len(found)} of {len(found)} private names: {', '.join(sorted(found))}")
 
 
 def test_bundle_labels():

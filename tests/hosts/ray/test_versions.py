@@ -1,4 +1,5 @@
 """Nodes that do not belong together do not become one cluster."""
+import json
 import os
 import pathlib
 import shutil
@@ -8,7 +9,8 @@ import sys
 import tempfile
 
 import pytest
-from cluster import PATIENCE, ROOT, SMALL_POOL, Cluster, free_port, until
+from cluster import DIGITS, PATIENCE, ROOT, SMALL_POOL, Cluster, free_port, until
+from watch import processes_left
 
 
 @pytest.fixture(scope="module")
@@ -33,6 +35,48 @@ def test_a_name_twice_is_refused(head):
         again = subprocess.run([os.environ["THOLE_COMMAND"], *words, "--pool", SMALL_POOL, "--node", "bench-0"], env=head.environment, text=True,
                                capture_output=True, timeout=PATIENCE, check=False)
         assert (again.returncode, again.stderr) == (done.returncode, done.stderr), words
+
+
+# As if another package were installed there; and as if the node had joined by itself, without asking what the cluster runs.
+OTHER = """
+import sys, thole
+thole.__version__ = '9.9.9'
+from thole.ray import cluster
+cluster._names_of_cluster = lambda known: ['bench-0']
+from thole.ray.command import main
+sys.exit(main(sys.argv[1:]))
+"""
+CALLS = """
+import sys, ray, thole.ray
+ray.init(log_to_driver=False)
+refused = 0
+
+def call():
+    pass
+
+for place in (lambda: thole.ray.vgpu(memory='1Gi')(call).remote(), lambda: thole.ray.gang(thole.ray.Role(2, memory='20Gi'), timeout=5).__enter__()):
+    try:
+        place()
+    except thole.TholeError as refusal:
+        print(refusal)
+        refused += refusal.reason == 'AbiUnsupported'
+print(f'{refused} of 2 were refused')
+"""
+
+
+def test_two_versions_on_two_nodes_place_nothing():
+    """A node of another version that is in the cluster all the same: no call and no gang is placed, and its name is said."""
+    cluster = Cluster(SMALL_POOL, 1)
+    try:
+        done = subprocess.run([sys.executable, "-c", OTHER, "start", "--json", "--pool", SMALL_POOL, "--port", str(cluster.port)], env=cluster.environment,
+                              text=True, capture_output=True, timeout=PATIENCE, check=False, cwd=ROOT)
+        assert done.returncode == 0 and len(cluster.known()["nodes"]) == 2, done.stderr
+        said = subprocess.run(["bash", "-c", 'eval "$("$0" -m thole.ray environment)"; exec "$0" -c "$1"', sys.executable, CALLS], env=cluster.environment, text=True,
+                              capture_output=True, timeout=PATIENCE, check=False)
+        assert "2 of 2 were refused" in said.stdout and said.stdout.count("node bench-1 runs Thole 9.9.9, this program 0.1.0") == 2, said.stdout + said.stderr
+        print(said.stdout.splitlines()[-1])
+    finally:
+        cluster.stop()
 
 
 def test_stop_ends_what_it_started_and_forgets_it(head):
@@ -64,14 +108,22 @@ def test_a_head_without_thole_is_refused(tmp_path):
         shutil.rmtree(short)
 
 
-def test_up_and_down(tmp_path):
-    """The scripts beside these tests: a cluster to try things on."""
+def test_up_and_down(tmp_path, local):
+    """The scripts beside these tests: a head and three nodes, on which the digits job goes over two; nothing is left afterwards."""
     folder, scripts = tmp_path / "up", ROOT / "tests/hosts/ray"
     for bad in ([], [str(folder), "0"], [str(folder), "x"]):
         done = subprocess.run([scripts / "up", *bad], capture_output=True, text=True, check=False)
         assert done.returncode == 2 and "usage" in done.stderr and not folder.exists()
-    subprocess.run([scripts / "up", folder, "2"], check=True, timeout=PATIENCE)
-    pool = subprocess.run(["bash", "-c", f". {folder}/environment && thole-ray pool"], capture_output=True, text=True, check=True, timeout=PATIENCE)
-    assert "bench-0" in pool.stdout and "bench-1" in pool.stdout, pool.stdout
-    subprocess.run([scripts / "down", folder], check=True, timeout=PATIENCE)
-    assert not folder.exists()
+    subprocess.run([scripts / "up", folder], check=True, timeout=PATIENCE)
+    try:
+        def inside(words):
+            return subprocess.run(["bash", "-c", f". {folder}/environment && {words}"], capture_output=True, text=True, check=True, timeout=PATIENCE).stdout
+
+        pool = json.loads(inside("thole-ray pool --json"))
+        assert len({g["node"] for g in pool["gpus"]}) == 4, pool
+        ended = json.loads(inside(f"thole-ray submit {DIGITS} --wait --json"))
+        assert ended["result"]["digest"] == local and len({m["node"] for m in ended["gang"]}) == 2, ended
+    finally:
+        subprocess.run([scripts / "down", folder], check=True, timeout=PATIENCE)
+    assert not folder.exists() and not processes_left(folder)
+    print(f"a head and three nodes; digest {local} = {local}")

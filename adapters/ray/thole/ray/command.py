@@ -91,7 +91,8 @@ def main(arguments: Optional[List[str]] = None) -> int:
         setattr(options, name, getattr(options, name, value))
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
-    for stream in (sys.stdout, sys.stderr):
+    streams: List[Any] = [sys.stdout, sys.stderr]
+    for stream in streams:
         stream.reconfigure(errors="backslashreplace")  # what ranks report is printed, whatever it is
     options.out, sys.stdout = sys.stdout, sys.stderr  # Ray prints to stdout what it hears of raylets and workers, into any answer
     try:
@@ -289,9 +290,11 @@ def _follow(options: argparse.Namespace, name: str) -> int:
         for path in sorted(folder.glob("attempts/*/rank-*.log")):
             with open(path, encoding="utf-8") as file:
                 file.seek(at.get(path, 0))
-                for line in file:
+                for line in iter(file.readline, ""):
+                    if now["running"] and not line.endswith("\n"):
+                        break  # half of it: the rest is being written
                     print(f"{path.stem[5:]}| {line.rstrip()}", file=sys.stderr)
-                at[path] = file.tell()
+                    at[path] = file.tell()
         if not now["running"]:
             _answer(options, now, summary(now))
             return int(now["exitCode"])
