@@ -82,10 +82,10 @@ def rounds(kinds, number, choice, digest, environment=None):
     return seconds
 
 
-def say(name, found, more=""):
+def say(name, found, more="", most=False):
     if found:
-        print(json.dumps({"id": name, "ours": round(statistics.median(found), 2), "unit": "s", "peer": None, "limit": None, "ratio": None, "goal": None,
-                          "note": f"p50 of {len(found)} kills, max {max(found):.2f}{more}; {len(found)} of {len(found)} digests are the local run's; "
+        print(json.dumps({"id": name, "ours": round(max(found) if most else statistics.median(found), 2), "unit": "s", "peer": None, "limit": None, "ratio": None,
+                          "goal": None, "note": f"{'the longest' if most else 'p50'} of {len(found)} kills{more}; {len(found)} of {len(found)} digests are the local run's; "
                           "nodes and GPUs simulated on one machine"}), flush=True)
 
 
@@ -97,10 +97,14 @@ def main():
     digest = local_digest(DIGITS)
     seconds = rounds(KINDS, ROUNDS, choice, digest)
     say("ray.recovery", sum(seconds.values(), []))
+    say("ray.recovery.max", sum(seconds.values(), []), most=True)
     for kind, found in seconds.items():
         say(f"ray.recovery.{kind}", found)
+        say(f"ray.recovery.{kind}.max", found, most=True)
     watched = rounds(("raylet",), -(-ROUNDS // len(KINDS)), choice, digest, WATCHED)["raylet"]
-    say("ray.recovery.raylet_watched", watched, ", " + " ".join(f"{k}={v}" for k, v in WATCHED.items()))
+    how = ", " + " ".join(f"{k}={v}" for k, v in WATCHED.items())
+    say("ray.recovery.raylet_watched", watched, how)
+    say("ray.recovery.raylet_watched.max", watched, how, most=True)
 
 
 if __name__ == "__main__":

@@ -4,8 +4,9 @@ node is a simulated one, a raylet of its own on this machine, so what is timed i
 
 A gang of two members, each as large as a node, is asked for where no node is: until the autoscaler has started both nodes, until
 the gang stands, and until the first task has run on each; then it is given back, and the nodes are watched until they are
-gone. The phase against the autoscaler's interval is varied. Beside it the same with a plain placement group. [--long]
-THOLE_ROUNDS says how many rounds (20), THOLE_INTERVAL the autoscaler's interval in seconds (1; Ray's default is 5).
+gone. The phase against the autoscaler's interval is varied. Beside it the same with a plain placement group. Warm: one head for
+all rounds. Cold: a head of its own for each, on which nothing has run. [--long]
+THOLE_ROUNDS says how many rounds of either (20), THOLE_INTERVAL the autoscaler's interval in seconds (1; Ray's default is 5).
 """
 from __future__ import annotations
 
@@ -15,6 +16,7 @@ import os
 import pathlib
 import random
 import statistics
+import subprocess
 import sys
 import time
 import traceback
@@ -77,8 +79,21 @@ def spread(values):
     return {"p50": statistics.median(values), "p95": values[min(len(values) - 1, round(0.95 * (len(values) - 1)))], "max": values[-1]}
 
 
-def main():
-    in_rays_python()
+FIGURES = ((0, "nodes_alive", None), (1, "stands", None), (2, "first_task", "<= 10"), (3, "gone", None))
+
+
+def say(prefix, found, peers, what):
+    for at, name, goal in FIGURES:
+        mine, other = spread([r[at] for r in found]), spread([r[at] for r in peers])
+        print(json.dumps({
+            "id": f"ray.scaling.{prefix}{name}", "ours": round(mine["p50"], 2), "unit": "s", "peer": round(other["p50"], 2), "limit": INTERVAL,
+            "ratio": round(other["p50"] / mine["p50"], 2), "goal": goal,
+            "note": f"p95 {mine['p95']:.2f}, max {mine['max']:.2f}; peer, a placement group: p95 {other['p95']:.2f}, max {other['max']:.2f}; {len(found)} rounds, {what}; "
+                    f"simulated nodes (FakeMultiNodeProvider, autoscaler v2); limit: the autoscaler's interval; idle time-out {IDLE * 60:.0f} s"}), flush=True)
+
+
+def warm():
+    """Rounds of both sides in turn, after one of each that is not counted."""
     from growing import Growing
 
     grown = Growing(most=2, interval=INTERVAL, idle_minutes=IDLE)
@@ -86,22 +101,50 @@ def main():
         ray = grown.connect()
         dice = random.Random(3)
         rows = {ours: [], plain: []}
-        cold = one_round(ray, grown, ours, dice)
-        for number in range(ROUNDS):
+        for number in range(ROUNDS + 1):
             for side in (ours, plain) if number % 2 else (plain, ours):
                 rows[side].append(one_round(ray, grown, side, dice))
-        for at, name, goal in ((0, "nodes_alive", None), (1, "stands", None), (2, "first_task", "<= 10"), (3, "gone", None)):
-            mine, other = spread([r[at] for r in rows[ours]]), spread([r[at] for r in rows[plain]])
-            say = {"id": f"ray.scaling.{name}", "ours": round(mine["p50"], 2), "unit": "s", "peer": round(other["p50"], 2), "limit": INTERVAL,
-                   "ratio": round(other["p50"] / mine["p50"], 2), "goal": goal,
-                   "note": f"p95 {mine['p95']:.2f}, max {mine['max']:.2f}, first (cold) {cold[at]:.2f}; peer, a placement group: p95 {other['p95']:.2f}, max {other['max']:.2f}; "
-                           f"{ROUNDS} rounds; simulated nodes (FakeMultiNodeProvider, autoscaler v2); limit: the autoscaler's interval; idle time-out {IDLE * 60:.0f} s"}
-            print(json.dumps(say), flush=True)
+        return rows[ours][1:], rows[plain][1:]
     except BaseException:
         traceback.print_exc()  # before the end of the cluster, which ends this process too
         raise
     finally:
         grown.end()
+
+
+def one_cold(side, seed):
+    """The first round of a cluster, in a process of its own; prints its seconds."""
+    from growing import Growing
+
+    grown = Growing(most=2, interval=INTERVAL, idle_minutes=IDLE)
+    try:
+        print(json.dumps(one_round(grown.connect(), grown, side, random.Random(seed))), flush=True)
+    except BaseException:
+        traceback.print_exc()
+        raise
+    finally:
+        grown.end()
+
+
+def cold():
+    rows = {ours: [], plain: []}
+    for number in range(ROUNDS):
+        for side in (ours, plain) if number % 2 else (plain, ours):
+            done = subprocess.run([sys.executable, __file__, "--cold", side.__name__, str(number)], stdout=subprocess.PIPE, text=True, check=False)
+            lines = [line for line in done.stdout.splitlines() if line.startswith("[")]
+            if not lines:  # the cluster's end may end the process with a signal: what it had to say was said before
+                raise RuntimeError(f"a cold round of {side.__name__} said nothing, exit code {done.returncode}")
+            rows[side].append(json.loads(lines[-1]))
+    return rows[ours], rows[plain]
+
+
+def main():
+    in_rays_python()
+    if sys.argv[1:2] == ["--cold"]:
+        one_cold({"ours": ours, "plain": plain}[sys.argv[2]], int(sys.argv[3]))
+        return
+    say("", *warm(), "warm")
+    say("cold.", *cold(), "cold: a head of its own for each")
 
 
 if __name__ == "__main__":
