@@ -61,7 +61,8 @@ result<> remove_checkpoint(target &t, const std::string &folder) {
   THOLE_TRY(t.files->remove(folder + "/" + std::string(manifest_name)));
   const auto synced = t.files->sync_folder(folder);
   THOLE_LET(const auto names, t.files->list(folder));
-  if (!synced && synced.error().os_errno == ENOENT && names.empty()) return check_store_there(t);  // another retire was faster
+  if (!synced && synced.error().os_errno == ENOENT && names.empty())
+    return check_store_there(t);  // another retire was faster
   THOLE_TRY(synced);
   for (const store_entry &e : names)
     if (!e.folder) THOLE_TRY(t.files->remove(folder + "/" + e.name));

@@ -166,7 +166,8 @@ TEST(Fence, AtAnyOperationOfASealOneOfTheTwoSeesTheOther) {
   EXPECT_GT(ignored, 0u);
 }
 
-// Whoever seals last in a rank, a command and a filesystem may all retire at once: what another one has removed is removed.
+// Whoever seals last in a rank, a command and a filesystem may all retire at once: what another one has removed is
+// removed.
 TEST(Retire, TwoAtOnceRemoveTheSameCheckpoints) {
   constexpr int rounds = 20;
   int in_order = 0;
