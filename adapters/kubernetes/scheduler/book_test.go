@@ -105,6 +105,35 @@ func TestANodeIsAvoidedAsItIsAndNotAsItWas(t *testing.T) {
 	}
 }
 
+// Another plugin has refused the node as the book knows it; its event tries the gang again before the book hears of it.
+func TestAGangIsTriedAgainWhenTheBookHasCaughtUp(t *testing.T) {
+	b := bookOf(t, time.Minute)
+	node := b.nodes["a"].object.DeepCopy()
+	node.ResourceVersion = "5"
+	b.nodeCame(node)
+	pods := []*v1.Pod{member("g", 0), member("g", 1)}
+	for _, pod := range pods {
+		b.follow(pod, true)
+	}
+	if _, _, err := b.place(pods[0]); err != nil {
+		t.Fatal(err)
+	}
+	if let := b.refusedThere(pods[0], func(string) *v1.Node { return node }); len(let) != 2 {
+		t.Fatal(let)
+	}
+	for range 2 { // the second is the first one's answer, remembered
+		if _, _, err := b.place(pods[0]); err == nil {
+			t.Fatal("the node that was refused is planned on at once")
+		}
+	}
+	if waiting := b.again(pods[0]); len(waiting) != 2 {
+		t.Fatal(waiting)
+	}
+	if name, _, err := b.place(pods[0]); err != nil || name != "a" {
+		t.Fatal(name, err)
+	}
+}
+
 func TestARehearsalKeepsThePlan(t *testing.T) {
 	b := bookOf(t, time.Minute)
 	p := &Plugin{book: b}

@@ -144,12 +144,19 @@ func (p *Plugin) Filter(_ context.Context, _ fwk.CycleState, pod *v1.Pod, info f
 	return nil
 }
 
+// afterAnother: where another plugin has refused, the queue asks that one which events may help, and not ours. It may try the gang on
+// an event that the book has not taken in yet, and nothing would try it again: once more when the book has.
+const afterAnother = time.Second
+
 // PostFilter: another plugin refuses the planned node, or there is no plan. Nobody is preempted for one member of a gang.
 func (p *Plugin) PostFilter(_ context.Context, _ fwk.CycleState, pod *v1.Pod, _ fwk.NodeToStatusReader) (*fwk.PostFilterResult, *fwk.Status) {
 	if !isManaged(pod) {
 		return nil, fwk.NewStatus(fwk.Unschedulable)
 	}
-	reject(p.handle, p.book.refusedThere(pod, p.seen))
+	if freed := p.book.refusedThere(pod, p.seen); len(freed) > 0 {
+		reject(p.handle, freed)
+		time.AfterFunc(afterAnother, func() { p.handle.Activate(klog.Background(), p.book.again(pod)) })
+	}
 	return nil, fwk.NewStatus(fwk.UnschedulableAndUnresolvable)
 }
 

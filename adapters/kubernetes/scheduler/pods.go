@@ -233,6 +233,22 @@ func (b *book) isOf(name string, seen *v1.Node) bool {
 	return seen != nil && (n == nil || n.object == nil || isNewer(seen, n.object))
 }
 
+// again are the members of a pod's gang that wait. What the gang was told counts no more.
+func (b *book) again(pod *v1.Pod) map[string]*v1.Pod {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	e := b.gangs[gang.KeyOf(pod)]
+	if e == nil {
+		return nil
+	}
+	e.refused = nil
+	out := map[string]*v1.Pod{}
+	for _, one := range e.pending(b.seats) {
+		out[one.Namespace+"/"+one.Name] = one
+	}
+	return out
+}
+
 // unreserve: a member did not get through. Its siblings are released at once.
 func (b *book) unreserve(pod *v1.Pod) []types.UID {
 	b.mu.Lock()
