@@ -7,6 +7,7 @@ any of it: so where all gangs together bring no node, they are asked for one aft
 from __future__ import annotations
 
 import inspect
+import math
 import time
 from typing import Dict, List, Optional, Sequence, Tuple
 
@@ -103,15 +104,22 @@ def members(request: documents.Request, nodes: Sequence[capacity.LiveNode]) -> L
 
 def _request(bundles: List[Bundle]) -> bool:
     try:
-        from ray.autoscaler.sdk import request_resources
-
-        labels = [labels for _, labels in bundles]
-        can = "bundle_label_selectors" in inspect.signature(request_resources).parameters
-        request_resources(bundles=[resources for resources, _ in bundles], **({"bundle_label_selectors": labels} if can and any(labels) else {}))
+        try:
+            _say([resources for resources, _ in bundles], bundles)
+        except Exception:  # Ray 2.52 takes no fractions and says so with an AssertionError, or something else in the next version
+            _say([{name: math.ceil(amount) for name, amount in resources.items()} for resources, _ in bundles], bundles)
         return True
     except Exception as error:  # Ray does not say what it raises here; a gang still waits for what ends
         print(f"thole: the autoscaler was not asked for nodes: {error}", flush=True)
         return False
+
+
+def _say(resources: Sequence[Dict[str, float]], bundles: List[Bundle]) -> None:
+    from ray.autoscaler.sdk import request_resources
+
+    labels = [labels for _, labels in bundles]
+    can = "bundle_label_selectors" in inspect.signature(request_resources).parameters
+    request_resources(bundles=list(resources), **({"bundle_label_selectors": labels} if can and any(labels) else {}))
 
 
 __all__ = ["Demand", "TURN_SECONDS", "members"]
