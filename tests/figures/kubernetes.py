@@ -70,8 +70,7 @@ class Informer:
     """Says when pods have been bound."""
 
     def __init__(self, cluster):
-        cluster.kubeconfig("bench", "system:masters")
-        self.process = subprocess.Popen([cluster.parts / "bin/bound", cluster.kubeconfig("bench")], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1)
+        self.process = subprocess.Popen([cluster.parts / "bin/bound", cluster.kubeconfig("bench", "system:masters")], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1)
         self._expect("ready", 60)
 
     def wait(self, prefix, count, seconds):

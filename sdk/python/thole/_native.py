@@ -106,10 +106,11 @@ def _load() -> _abi.thole_root:
     for path in _candidates():
         try:
             library = ctypes.CDLL(path)
-            symbol = ctypes.cast(getattr(library, _abi.THOLE_ENTRY_SYMBOL), ctypes.c_void_p).value or 0
+            symbol = ctypes.cast(getattr(library, _abi.THOLE_ENTRY_SYMBOL), ctypes.c_void_p).value
         except (OSError, AttributeError) as error:
             said.append(str(error))
             continue
+        assert symbol is not None  # a name that is there has an address
         status = sized(_abi.thole_status)
         root = _abi.thole_entry_v1_fn(symbol)(_abi.THOLE_ABI_MAJOR, _abi.THOLE_ABI_MINOR, byref(status))
         if not root:

@@ -106,7 +106,7 @@ def _request(bundles: List[Bundle]) -> bool:
     try:
         try:
             _say([resources for resources, _ in bundles], bundles)
-        except Exception:  # Ray 2.52 takes no fractions and says so with an AssertionError, or something else in the next version
+        except TypeError:  # "value as int": Ray 2.52 takes no fractions
             _say([{name: math.ceil(amount) for name, amount in resources.items()} for resources, _ in bundles], bundles)
         return True
     except Exception as error:  # Ray does not say what it raises here; a gang still waits for what ends
