@@ -85,12 +85,12 @@ func shorten(incidents []api.Incident) {
 	}
 }
 
-// counted is what the framework puts before a plugin's words.
+// counted is what the framework puts before a plugin's words; names.PreemptsNobody comes after them.
 var counted = regexp.MustCompile(`^\d+/\d+ nodes are available: `)
 
 // cutReason splits the scheduler's "Reason: sentence".
 func cutReason(text string) (reason, message string, found bool) {
-	text = counted.ReplaceAllString(text, "")
+	text = strings.TrimSuffix(counted.ReplaceAllString(text, ""), " "+names.PreemptsNobody)
 	reason, message, found = strings.Cut(text, ": ")
 	if !found || reason == "" || strings.ContainsAny(reason, " ./") {
 		return "", "", false

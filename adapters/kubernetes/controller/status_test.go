@@ -42,3 +42,14 @@ func TestTextsAreCutBetweenCharacters(t *testing.T) {
 		t.Error(names.Brief("whole", 5))
 	}
 }
+
+// TestASentenceIsTheSameOnEveryPlatform: what surrounds it in a pod's condition is left out.
+func TestASentenceIsTheSameOnEveryPlatform(t *testing.T) {
+	reason, message, found := cutReason("0/3 nodes are available: NoFit: 4 members wait; the largest hole is 512 MiB. " + names.PreemptsNobody)
+	if !found || reason != "NoFit" || message != "4 members wait; the largest hole is 512 MiB" {
+		t.Error(reason, message, found)
+	}
+	if reason, message, found := cutReason("0/3 nodes are available: 1 Insufficient cpu. Thole planned it: elsewhere."); found {
+		t.Error(reason, message)
+	}
+}

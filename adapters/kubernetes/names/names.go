@@ -13,6 +13,9 @@ const (
 	SchedulerForKubeRay = "scheduler-plugins-scheduler"
 )
 
+// PreemptsNobody follows a refusal in a pod's condition, where kube-scheduler's own preemption says what it found.
+const PreemptsNobody = "Thole preempts nobody for a gang."
+
 // Resources of nodes and containers, all integers.
 const (
 	VGPUMemory = "thole.dev/vgpu-memory-mib" // of all vGPUs of the pod, MiB

@@ -118,8 +118,8 @@ func TestAGangIsTriedAgainWhenTheBookHasCaughtUp(t *testing.T) {
 	if _, _, err := b.place(pods[0]); err != nil {
 		t.Fatal(err)
 	}
-	if let := b.refusedThere(pods[0], func(string) *v1.Node { return node }); len(let) != 2 {
-		t.Fatal(let)
+	if where, let := b.refusedThere(pods[0], func(string) *v1.Node { return node }); where != "a" || len(let) != 2 {
+		t.Fatal(where, let)
 	}
 	for range 2 { // the second is the first one's answer, remembered
 		if _, _, err := b.place(pods[0]); err == nil {

@@ -148,16 +148,20 @@ func (p *Plugin) Filter(_ context.Context, _ fwk.CycleState, pod *v1.Pod, info f
 // an event that the book has not taken in yet, and nothing would try it again: once more when the book has.
 const afterAnother = time.Second
 
-// PostFilter: another plugin refuses the planned node, or there is no plan. Nobody is preempted for one member of a gang.
+// PostFilter: another plugin refuses the planned node, or there is no plan. Nobody is preempted for one member of a gang. Its reason
+// follows the refusal's in the pod's condition, where kube-scheduler's own preemption says what it found.
 func (p *Plugin) PostFilter(_ context.Context, _ fwk.CycleState, pod *v1.Pod, _ fwk.NodeToStatusReader) (*fwk.PostFilterResult, *fwk.Status) {
 	if !isManaged(pod) {
 		return nil, fwk.NewStatus(fwk.Unschedulable)
 	}
-	if freed := p.book.refusedThere(pod, p.seen); len(freed) > 0 {
-		reject(p.handle, freed)
-		time.AfterFunc(afterAnother, func() { p.handle.Activate(klog.Background(), p.book.again(pod)) })
+	node, freed := p.book.refusedThere(pod, p.seen)
+	if node == "" {
+		return nil, fwk.NewStatus(fwk.UnschedulableAndUnresolvable, names.PreemptsNobody)
 	}
-	return nil, fwk.NewStatus(fwk.UnschedulableAndUnresolvable)
+	reject(p.handle, freed)
+	time.AfterFunc(afterAnother, func() { p.handle.Activate(klog.Background(), p.book.again(pod)) })
+	return nil, fwk.NewStatus(fwk.UnschedulableAndUnresolvable,
+		"Thole planned the gang with "+node+", which another plugin refuses: its place is given back, and it is planned anew.")
 }
 
 // seen is a node as the cycle that runs looks at it; nil if it does not know the node yet.

@@ -211,12 +211,13 @@ func (e *entry) batchOf(id core.ID, generation uint64) *batch {
 
 // refusedThere: another plugin does not let a planned member onto its node. The gang is placed again, elsewhere. But where the
 // book is ahead of the cycle, what was refused is the node of before: the event that changed it tries the pod again, there.
-func (b *book) refusedThere(pod *v1.Pod, seen func(node string) *v1.Node) []types.UID {
+// The answer is that node, none if the pod was not planned, and the members whose places are given back.
+func (b *book) refusedThere(pod *v1.Pod, seen func(node string) *v1.Node) (string, []types.UID) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	s := b.seats[pod.UID]
 	if s == nil || s.bound || s.binding {
-		return nil
+		return "", nil
 	}
 	e, name := s.batch.gang, s.placement.Node
 	const most = 64
@@ -224,7 +225,7 @@ func (b *book) refusedThere(pod *v1.Pod, seen func(node string) *v1.Node) []type
 		e.avoid = append(e.avoid, name)
 	}
 	e.avoidUntil = b.now().Add(b.timeout)
-	return b.abandon(s.batch)
+	return name, b.abandon(s.batch)
 }
 
 // isOf: whether a cycle that has seen a node so has seen the newest that the book knows.

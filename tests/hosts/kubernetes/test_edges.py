@@ -225,6 +225,8 @@ def test_a_place_that_another_plugin_refuses(cluster):
         {"labelSelector": {"matchLabels": {"app": "occupant"}}, "topologyKey": "kubernetes.io/hostname"}]}}
     gang(cluster, "g", [8192, 8192], affinity=apart)
     waits(cluster, "g-0", "refused it", "anti-affinity")
+    told = " ".join(e["message"] for e in cluster.api.list("events") if e["reason"] == "FailedScheduling")
+    assert "Thole planned the gang with a, which another plugin refuses: its place is given back, and it is planned anew." in told, told
     gang(cluster, "others", [8192, 8192])
     lie(cluster, "others-0", "others-1")
     add_node(cluster, "b", gpus=2)

@@ -50,6 +50,8 @@ def test_nothing_is_held_by_a_gang_that_waits(cluster):
         cluster.api.create("pods", pod(f"a-{i}", 8192, gang="a", size=4))
     cluster.wait_for(lambda: any("GangLargerThanPool" in why(cluster, f"a-{i}") for i in range(4)), "gang a to be refused",
                      said=lambda: str([why(cluster, f"a-{i}") for i in range(4)]))
+    told = [text for i in range(4) if "GangLargerThanPool" in (text := why(cluster, f"a-{i}"))]
+    assert all(text.endswith("Thole preempts nobody for a gang.") for text in told), told  # PostFilter's words
     for i in range(3):
         cluster.api.create("pods", pod(f"b-{i}", 8192, gang="b", size=3))
     cluster.wait_for(lambda: len(bound(cluster)) == 3, "gang b to be bound")
