@@ -9,6 +9,7 @@ import pytest
 # Ray reads them when it is imported, whichever test is the first to do so: without them it looks for 127.0.0.1 elsewhere, and hangs.
 os.environ.update(RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER="0", RAY_AUTH_MODE="disabled", RAY_USAGE_STATS_ENABLED="0")
 sys.path[:0] = [str(folder) for folder in pathlib.Path(__file__).resolve().parents[:2]]
+sys.path.append(str(pathlib.Path(__file__).resolve().parents[2] / "faults"))
 from cluster import DIGITS, PATIENCE, ROOT, SMALL_POOL, Cluster  # noqa: E402
 
 
@@ -26,8 +27,18 @@ def _connected(pool, nodes, ray_options=()):
 
 @pytest.fixture(scope="module")
 def small():
-    """samples/ray/pool.yaml: three nodes of one GPU, of which two are needed for digits; the third stands by."""
-    yield from _connected(SMALL_POOL, 3)
+    """samples/ray/pool.yaml by `up`: a head and three nodes of one GPU each, of which two are needed for digits; the others stand by."""
+    cluster, scripts = Cluster(SMALL_POOL, 0), pathlib.Path(__file__).resolve().parent
+    try:
+        subprocess.run([scripts / "up", cluster.folder, "4"], env={**cluster.environment, "THOLE_RAY_PROGRAMS": str(pathlib.Path(sys.executable).parent)},
+                       check=True, timeout=PATIENCE, stdout=subprocess.DEVNULL)
+        cluster.connect()
+        yield cluster
+    finally:
+        import ray
+
+        ray.shutdown()
+        subprocess.run([scripts / "down", cluster.folder], check=True, timeout=PATIENCE, stdout=subprocess.DEVNULL)
 
 
 @pytest.fixture(scope="module")

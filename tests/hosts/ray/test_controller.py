@@ -27,7 +27,7 @@ def occupied():
     """All GPUs, held by somebody else."""
     import thole.ray
 
-    return thole.ray.gang(thole.ray.Role(3, gpus=1, cpu="0.1", host_memory="1Mi"), timeout=30)
+    return thole.ray.gang(thole.ray.Role(4, gpus=1, cpu="0.1", host_memory="1Mi"), timeout=30)
 
 
 class Waiting(Running):
