@@ -3,8 +3,9 @@
     RunConfig(storage_path="runs", storage_filesystem=thole.ray.checkpoint_filesystem("/data/train", key="/keys/train.key"))
 
 A file is one checkpoint of the core, in a folder NAME.thole: its bytes go through the cipher as they come, it is there when
-it was sealed and not before, and its run id is made of its path, so that a file put in another's place does not open. Names
-and sizes of files are not hidden. The key is a path or a helper's argv: that, and nothing secret, is what is pickled.
+it was sealed and not before, and its run id is made of its path, so that a file put in another's place does not open. A stream
+that is closed seals it; one that is forgotten, or closed because of an exception, leaves what was there before. Names and sizes
+of files are not hidden. The key is a path or a helper's argv: that, and nothing secret, is what is pickled.
 """
 from __future__ import annotations
 
@@ -12,7 +13,10 @@ import ctypes
 import io
 import os
 import shutil
+import sys
 import uuid
+import warnings
+from contextlib import suppress
 from ctypes import byref
 from typing import Any, List, Optional, Sequence, Tuple
 
@@ -261,6 +265,7 @@ class _Writer(io.RawIOBase):
         if os.path.isdir(files._directory(path)):
             raise IsADirectoryError(21, "is a directory", path)
         self._ended = True  # until there is a writer to end
+        self._begun_under = sys.exc_info()[1]
         self._files, self._path, self._asks = files, path, asks
         fenced = asks and files.check_fence(path)
         os.makedirs(os.path.dirname(files._file(path)), mode=0o700, exist_ok=True)
@@ -330,10 +335,21 @@ class _Writer(io.RawIOBase):
             _native.check(self._api.end, self._writer)
         super().close()
 
+    def __del__(self) -> None:
+        # Python would close it: what nobody has said to be whole would be there as if it were.
+        with suppress(Exception):
+            self.abort()
+
     def close(self) -> None:
         if self._ended or self.closed:
             super().close()
             return
+        failure = sys.exc_info()[1]
+        if failure is not None and failure is not self._begun_under:
+            # The end of a `with` or a `finally` on the way out of a failure. It is raised again, so that nobody takes this for a success.
+            self.abort()
+            warnings.warn(f"{self._path}: what was written is not kept, because of {type(failure).__name__}", RuntimeWarning, stacklevel=2)
+            raise failure
         try:
             if self._buffer or self._count == 0:
                 self._put(memoryview(bytes(self._buffer)))
