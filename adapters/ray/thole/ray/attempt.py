@@ -182,6 +182,7 @@ class Attempt:
             self._ended[index] = {"started": False, "errno": 0, "message": said, "noticed": time.time()}
         except Exception as error:  # noqa: BLE001: RayActorError and its kin: the worker or its node is gone
             self._ended[index] = {"lost": True, "noticed": time.time(), "message": type(error).__name__}
+        self._c.progress.ended(index)
 
     def _name_incident(self) -> Incident:
         """Of all that ended badly, what was first: no peer's failure makes a lost worker or a SIGKILL."""
@@ -210,7 +211,7 @@ class Attempt:
             message = f"{failure.get('type')}: {failure.get('message')} ({failure.get('place')})"
             cause = hashlib.sha256(f"{failure.get('type')}\n{failure.get('place')}".encode()).hexdigest()[:32]
         kind = "signal" if end["code"] < 0 else "exit"
-        return Incident(kind, placement.first_rank, abs(end["code"]), message, cause=cause, node=node)
+        return Incident(kind, placement.first_rank, abs(end["code"]), message, cause=cause, node=node, at=end["at"])
 
     @staticmethod
     def _node_is_gone(node: str) -> bool:
@@ -255,7 +256,7 @@ class Attempt:
         elif absent is not None:
             index, rank = absent, self._gang.placements[absent].first_rank
             message = f"has not joined, and others of its role have waited for {now - at:.1f} s"
-        return Incident("hang", rank, 0, message, node=self._gang.node_name(index))
+        return Incident("hang", rank, 0, message, node=self._gang.node_name(index), at=at)
 
     def _absent(self, watched: Mapping[int, Any]) -> Optional[int]:
         """The first member that lives and has not joined, of a role of which another one has."""

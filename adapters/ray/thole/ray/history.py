@@ -26,6 +26,7 @@ class Incident:
     safe_step: int = 0
     cause: str = ""  # 32 hexadecimal digits, or nothing
     node: str = ""
+    at: float = 0.0  # when it happened, on the clock of where it did; 0: nobody knows
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "Incident":

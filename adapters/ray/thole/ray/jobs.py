@@ -81,7 +81,7 @@ class Controller:
         with state.held(self._folder / "controller"):  # one that Ray takes for dead may still be about to die
             self.progress.load()
             if self.progress.state.get("running"):  # else it has ended, or somebody has removed its folder
-                metrics = JobMetrics(self.progress.now)
+                metrics = JobMetrics(self.progress.now, self.progress.alive)
                 self._run()
                 metrics.stop()
         self._over.set()

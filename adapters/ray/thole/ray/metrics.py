@@ -19,6 +19,7 @@ _GAUGES = {
     "thole_job_run_seconds": ("Time for which the job has been run.", ("job",)),
     "thole_gang_members": ("Members of the job's gang.", ("job",)),
     "thole_gang_ranks": ("Ranks of the job's gang.", ("job",)),
+    "thole_ranks_alive": ("Processes of the job that run now.", ("job",)),
     "thole_checkpoint_step": ("Train step of the newest checkpoint.", ("job",)),
     "thole_device_memory_bytes": ("Memory cap of a member's device.", ("job", "rank", "uuid", "kind", "backend")),
     "thole_device_share_ratio": ("Share of the GPU's compute.", ("job", "rank", "uuid", "kind", "backend")),
@@ -30,6 +31,7 @@ _COUNTERS = {
     "thole_incidents": ("Incidents, by what happened to the first rank.", ("job", "kind")),
 }
 _HISTOGRAMS = {
+    "thole_detection_seconds": ("From an incident to its being noticed, where both are known.", _RECOVERY_BOUNDS),
     "thole_checkpoint_seconds": ("Time of the slowest part of a checkpoint.", _CHECKPOINT_BOUNDS),
     "thole_recovery_seconds": ("From an incident's being noticed to the next new train step.", _RECOVERY_BOUNDS),
 }
@@ -38,10 +40,10 @@ _HISTOGRAMS = {
 class JobMetrics:
     """Tells what a job's state says, again and again, from a thread of its own."""
 
-    def __init__(self, state: Callable[[], Dict[str, Any]]) -> None:
+    def __init__(self, state: Callable[[], Dict[str, Any]], alive: Callable[[], int]) -> None:
         from ray.util.metrics import Counter, Gauge, Histogram
 
-        self._state = state
+        self._state, self._alive = state, alive
         self._gauges = {n: Gauge(n, text, labels) for n, (text, labels) in _GAUGES.items()}
         self._counters = {n: Counter(n, text, labels) for n, (text, labels) in _COUNTERS.items()}
         self._histograms = {n: Histogram(n, text, bounds, ("job",)) for n, (text, bounds) in _HISTOGRAMS.items()}
@@ -86,6 +88,7 @@ class JobMetrics:
         for c in now["checkpoints"]:
             self._observe("thole_checkpoint_seconds", (c["attempt"], c["step"]), c["seconds"], now["job"])
         for number, i in enumerate(now["incidents"]):
+            self._observe("thole_detection_seconds", (number,), i["detectionSeconds"], now["job"])
             self._observe("thole_recovery_seconds", (number,), i["recoverySeconds"], now["job"])
 
     def _observe(self, name: str, which: Tuple[Any, ...], seconds: Any, job: str) -> None:
@@ -97,7 +100,7 @@ class JobMetrics:
         job = {"job": now["job"]}
         values = {"thole_job_attempt": now["attempts"], "thole_job_step": now["steps"]["newest"],
                   "thole_job_run_seconds": now["seconds"], "thole_gang_members": len(now["gang"]),
-                  "thole_gang_ranks": sum(m["ranks"] for m in now["gang"])}
+                  "thole_gang_ranks": sum(m["ranks"] for m in now["gang"]), "thole_ranks_alive": self._alive()}
         if now["checkpoints"]:
             values["thole_checkpoint_step"] = now["checkpoints"][-1]["step"]
         for name, value in values.items():

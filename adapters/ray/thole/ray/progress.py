@@ -10,7 +10,7 @@ import threading
 import time
 import uuid
 from pathlib import Path
-from typing import Any, Dict, List, TextIO
+from typing import Any, Dict, List, Set, TextIO
 
 from thole import _abi
 from thole.errors import TholeError
@@ -54,6 +54,7 @@ class Progress:
         self.joined: Dict[int, float] = {}
         self.got_on: Dict[int, float] = {}
         self.failures: Dict[int, Dict[str, Any]] = {}
+        self._alive: Set[int] = set()  # whose command runs
         self._attempt = 0  # whose ranks are listened to; 0: nobody's
         self._counted = self._restored = 0
         self._saves: Dict[int, Dict[str, Any]] = {}  # checkpoints of the attempt by their step, whole or not
@@ -76,6 +77,15 @@ class Progress:
         with self.lock:
             self.state.update(fields)
             self._save()
+
+    def ended(self, index: int) -> None:
+        with self.lock:
+            self._alive.discard(index)
+
+    def alive(self) -> int:
+        """How many members' commands run."""
+        with self.lock:
+            return len(self._alive)
 
     def ran(self) -> float:
         """For how long the job has been run: all attempts together, each from the start of its members to its end. Neither waits
@@ -125,19 +135,20 @@ class Progress:
         with self.lock:
             self._count_time()
             self._counts_from = 0.0
-            self._attempt, self.members = 0, []
+            self._attempt, self.members, self._alive = 0, [], set()
             for file in self._logs.values():
                 file.close()
             self._logs = {}
 
     def incident(self, incident: Incident, attempt: int) -> List[Incident]:
         """Adds it to the history, which is answered."""
+        noticed = time.time()
         with self.lock:
             incident.safe_step = max([c["step"] for c in self.state["checkpoints"]], default=0)
             self.state["incidents"].append(
                 {"kind": incident.kind, "rank": incident.rank, "code": incident.code, "attempt": attempt,
                  "step": self.state["steps"]["newest"], "safeStep": incident.safe_step, "message": incident.message,
-                 "cause": incident.cause, "noticed": time.time(), "detectionSeconds": None, "recoverySeconds": None,
+                 "cause": incident.cause, "noticed": noticed, "detectionSeconds": round(max(0.0, noticed - incident.at), 3) if incident.at else None, "recoverySeconds": None,
                  "restoredStep": None, "decision": "", "node": incident.node})
             self.state["phase"] = "recovering"
             self._save()
@@ -171,6 +182,8 @@ class Progress:
     def _hear(self, index: int, message: Dict[str, Any]) -> None:
         """One thing that a rank said. [with the lock]"""
         rank = message.get("rank", self.state["gang"][index]["firstRank"])
+        if "started" in message:
+            self._alive.add(index)
         if "hello" in message:
             self.joined.setdefault(index, message["at"])
         if "failure" in message:
