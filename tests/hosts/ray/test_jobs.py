@@ -1,6 +1,4 @@
 """Jobs on a real cluster: the digits sample as it is, with whatever happens to it, ends with the local run's digest."""
-import base64
-import contextlib
 import json
 import os
 import pathlib
@@ -12,6 +10,7 @@ import incidents
 import pytest
 from cluster import DIGITS, PATIENCE, ROOT, kill, until
 from running import Running, check_ledger_is_empty
+from secret import search
 
 
 def test_digits_on_two_nodes(small, local):
@@ -27,6 +26,13 @@ def test_digits_on_two_nodes(small, local):
     # What Ray itself holds is what was planned: each GPU's own resources, on that node.
     held = {(g["node"], g["uuid"]): g["holders"] for g in ray.get(service().usage.remote()) if g["holders"]}
     assert held == {place: planned.count(place) for place in planned}
+    # And each member for itself: Ray's node, and the record that its rank has.
+    name_of = {n["NodeID"]: n["Labels"]["thole.dev/node"] for n in ray.nodes() if n["Alive"]}
+    for (node, uuid), member in zip(planned, members):
+        rank = subprocess.run(["ps", "-o", "pid=", "--ppid", str(member["pid"])], capture_output=True, text=True, check=True).stdout.split()[0]
+        environment = dict(word.split(b"=", 1) for word in pathlib.Path(f"/proc/{rank}/environ").read_bytes().split(b"\0") if b"=" in word)
+        record = pathlib.Path(environment[b"THOLE_RECORD"].decode()).read_text()
+        assert name_of[member["node"]] == node and f"node {node}" in record and f"device {uuid} vgpu 10240 250 simulated" in record, record
     print(f"{len(planned)} of 4 members on the GPU of the plan, on {len(held)} nodes")
     ended = running.end()
     assert ended["result"]["digest"] == local and ended["attempts"] == 1
@@ -36,30 +42,9 @@ def test_digits_on_two_nodes(small, local):
 
 def test_key_is_nowhere(small, local):
     """While a job trains, its key's bytes are in its file only: in no environment, command line, log, state, or table of the GCS."""
-    from ray.experimental import internal_kv
-
     running = Running(small)
     state, members = running.at_step(20)
-    file = pathlib.Path(state["key"])
-    key = file.read_bytes()
-    assert file.stat().st_mode & 0o777 == 0o600 and len(key) >= 32
-    forms = [key.strip(), key.strip().hex().encode(), base64.b64encode(key), base64.b64encode(key.strip())]
-    places = {}
-    of_ray = {pid for pid, _, _ in small.processes()}
-    for entry in pathlib.Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):  # it has ended meanwhile
-            environment = (entry / "environ").read_bytes()
-            if int(entry.name) in of_ray or state["run"].encode() in environment:  # a rank leads a session of its own
-                places[f"environ of {entry.name}"] = environment
-                places[f"cmdline of {entry.name}"] = (entry / "cmdline").read_bytes()
-    for folder in (small.folder, pathlib.Path(small.known()["temporary"])):
-        for path in folder.rglob("*"):
-            with contextlib.suppress(OSError):
-                if path.is_file() and path != file:
-                    places[str(path)] = path.read_bytes()
-    for name in internal_kv._internal_kv_list(b""):
-        places[f"GCS {name!r}"] = internal_kv._internal_kv_get(name) or b""
-    found = [where for where, text in places.items() if any(form in text for form in forms)]
+    found, places = search(small, pathlib.Path(state["key"]), state["run"])
     trains = sum(b"train.py" in text for where, text in places.items() if where.startswith("cmdline"))
     assert not found and trains >= 4 and any("logs" in where for where in places), (found, len(places))
     assert running.end()["result"]["digest"] == local
@@ -147,12 +132,12 @@ def test_logs_are_followed_to_the_end_and_what_does_not_fit_is_explained(small, 
         out, err = asked.communicate(timeout=PATIENCE)
         return asked.returncode, json.loads(out or "null"), err
 
-    code, fits, _ = explain(6)
+    code, fits, _ = explain(8)
     assert code == 0 and fits["fits"] == 1, fits
     running = Running(small, job("digits", 4, 20000))
     running.at_step(20)
     following = thole("logs", "-f", "digits")
-    code, found, err = explain(6)  # three nodes of two each, and four of the six are taken
+    code, found, err = explain(8)  # four nodes of two each, and four of the eight are taken
     assert code == 69 and found["fits"] == 0 and found["reason"] and "the most memory free for one more vGPU on one GPU is" in found["message"], (found, err)
     assert explain(2)[0] == 0
     small.program("cancel", "digits")

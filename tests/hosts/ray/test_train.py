@@ -12,6 +12,7 @@ import time
 import incidents
 import pytest
 from cluster import PATIENCE, ROOT, kill, until
+from secret import search
 
 SAMPLE = ROOT / "samples/ray/train_digits.py"
 
@@ -64,6 +65,10 @@ def test_digits(small, local, tmp_path, incident):
     head = small.known()["nodes"][0]["name"]
     victim = next((pid, node) for pid, node in workers if node != head)
     seconds = None
+    if incident == "none":
+        found, places = search(small, run.key, str(run.folder))
+        assert not found and sum("TrainWorker" in text.decode(errors="replace") for where, text in places.items() if where.startswith("cmdline")) == 4, found
+        print(f"{len(places)} of {len(places)} places without the key, the four workers' among them")
     if incident != "none":
         kill(victim[0] if incident == "worker" else small.raylet_of(victim[1]))
         begun = time.time()
@@ -73,6 +78,8 @@ def test_digits(small, local, tmp_path, incident):
     assert result["digest"] == local and result["step"] == 200, result
     plain = [p for p in run.folder.rglob("*") if p.is_file() and b"parameters" in p.read_bytes()]
     assert not plain, plain  # the name of an array is in every .npz that is not encrypted
+    left = run.checkpoints()
+    assert 1 <= len(left) <= 3, left  # CheckpointConfig(num_to_keep=3) of the sample
     if seconds is not None:
         incidents.record("Ray Train", f"{incident} killed", result["digest"], seconds)
     if incident == "node":
