@@ -22,12 +22,15 @@ def embed(batch: list[str]) -> int:
 with thole.ray.gang(thole.ray.Role(8, memory="11Gi", share=0.5), thole.ray.Role(4, gpus=1), timeout=60) as gang:
     options: dict[str, object] = gang.options(0)
     members: int = len(gang)
+files = thole.ray.checkpoint_filesystem("/data/train", key="/keys/train.key")
+policy = thole.ray.RecoveryPolicy(max_same_cause=2)
 with thole.join() as run:
     run.step(1)
     rank: int = run.rank
 """
 MISTAKES = {'memory="8Gi"': "memory=8", "timeout=60": 'timeout="60"', "run.step(1)": 'run.step("1")', "len(gang)": "gang.size",
-            "thole.ray.Role(4, gpus=1)": "4", "rank: int": "rank: str"}
+            "thole.ray.Role(4, gpus=1)": "4", "rank: int": "rank: str", '"/data/train", key': "1, key",
+            "max_same_cause=2": 'max_same_cause="2"', "ray.RecoveryPolicy": "ray.RecoveryPolice"}
 
 
 def check(folder, *paths):

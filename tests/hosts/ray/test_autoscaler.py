@@ -61,6 +61,24 @@ def test_nodes_that_came_early_wait_for_the_rest_of_the_gang(growing):
     growing.wait(lambda: not growing.nodes(), "the end of both nodes", PATIENCE)
 
 
+def test_what_becomes_of_a_plain_placement_groups_first_node(growing):
+    """Beside it: two bundles, of which the node of one came. Whether Ray keeps it is Ray's matter, and said; ours is kept, see above."""
+    from ray.util.placement_group import placement_group, remove_placement_group
+
+    growing.scarce(1)
+    group = placement_group([{"CPU": 0.5, "GPU": 1}] * 2)
+    first = growing.wait(growing.nodes, "the first node", PATIENCE)
+    until, kept = time.monotonic() + 2.5 * IDLE * 60, True
+    while kept and time.monotonic() < until:
+        kept = growing.nodes() == first
+        time.sleep(0.1)
+    print(f"plain Ray: the node that came early was {'kept' if kept else 'taken'} within {2.5 * IDLE * 60:.0f} s, the group waits on")
+    assert not group.wait(0.1)
+    remove_placement_group(group)
+    growing.scarce(None)
+    growing.wait(lambda: not growing.nodes(), "the end of the nodes", PATIENCE)
+
+
 def test_a_gang_that_gave_up_keeps_no_node(growing):
     """One node came, the time was over: the autoscaler is no longer asked for anything, and the node goes."""
     import thole.ray

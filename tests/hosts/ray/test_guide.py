@@ -3,6 +3,7 @@ import os
 import pathlib
 import re
 import subprocess
+import sys
 
 from cluster import ROOT
 
@@ -17,7 +18,11 @@ def test_word_for_word(local):
         for n, (language, text) in enumerate(blocks, 1))
     state = pathlib.Path("/tmp") / f"thole-guide.{os.getpid()}"  # a socket's path in it must be short
     state.mkdir(mode=0o700)
-    environment = {k: v for k, v in os.environ.items() if not k.startswith(("RAY_", "THOLE_RAY"))}
+    # Nothing of the tests' own: the guide's commands say what they need. What was built and fetched before is kept.
+    ours = ("THOLE_LIBRARY", "THOLE_COMMAND", "THOLE_ROOT", "THOLE_TEST_BUILD", "PYTHONPATH", "JAX_PLATFORMS")
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("RAY_", "THOLE_RAY")) and k not in ours}
+    added = (str(pathlib.Path(sys.executable).parent), os.environ.get("THOLE_TEST_BUILD", "-"))
+    environment["PATH"] = os.pathsep.join(p for p in environment["PATH"].split(os.pathsep) if not p.startswith(added))
     environment.setdefault("THOLE_CACHE", str(pathlib.Path("~/.cache/thole").expanduser()))
     done = subprocess.run(["bash", "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=600, check=False, stdin=subprocess.DEVNULL,
                           env={**environment, "XDG_STATE_HOME": str(state), "NO_COLOR": "1"})

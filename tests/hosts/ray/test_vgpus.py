@@ -40,7 +40,9 @@ def test_mixed_tasks_each_with_its_record(wide, tasks):
         refs.append(task.remote(number, memory, share))
     found = ray.get(refs, timeout=600)
     right, pids, gpus = sum(f[2] for f in found), {f[1] for f in found}, {f[3] for f in found}
-    print(f"\n{right} of {count} tasks found the right record; {len(pids)} processes; {len(gpus)} GPUs")
+    plain = ray.remote(num_cpus=8)(lambda: os.getpid())
+    reused = len(set(ray.get([plain.remote() for _ in range(24)], timeout=PATIENCE)))
+    print(f"\n{right} of {count} tasks found the right record; {len(pids)} processes, where 24 tasks of plain Ray had {reused}; {len(gpus)} GPUs")
     assert right == count and len(pids) == count and [f[0] for f in found] == list(range(count))
     assert [uuids for _, uuids in held_by_ray([f[4] for f in found])] == [[f[3]] for f in found]  # the record's GPU is the one that Ray holds
     assert len(gpus) == 8 or count < 200
@@ -116,7 +118,10 @@ def test_what_cannot_carry_it(wide):
     def nothing():
         return None
 
-    for what in (ray.remote(nothing), 7, nothing.__call__):
+    async def later():
+        return None
+
+    for what in (ray.remote(nothing), 7, nothing.__call__, later):
         with pytest.raises(TholeError) as refusal:
             thole.ray.vgpu(memory="8Gi")(what)
         assert refusal.value.reason == "RolesContradict"

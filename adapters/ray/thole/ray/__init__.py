@@ -12,7 +12,7 @@ docs/guide/ray.md is the way in, docs/reference/ray.md has every name. Ray itsel
 """
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .errors import GangError
 from .gangs import Gang, Role, gang
@@ -21,14 +21,19 @@ from .vgpus import vgpu
 __all__ = ["Gang", "GangError", "RecoveryPolicy", "Role", "checkpoint_filesystem", "gang", "newest_good_checkpoint", "vgpu"]
 
 
-def __getattr__(name: str) -> Any:
-    # pyarrow is only there where Ray Train is.
-    if name == "checkpoint_filesystem":
-        from .filesystem import checkpoint_filesystem
+if TYPE_CHECKING:
+    from .filesystem import checkpoint_filesystem
+    from .train import RecoveryPolicy, newest_good_checkpoint
+else:
 
-        return checkpoint_filesystem
-    if name in ("RecoveryPolicy", "newest_good_checkpoint"):
-        from . import train
+    def __getattr__(name: str) -> Any:
+        # pyarrow is only there where Ray Train is.
+        if name == "checkpoint_filesystem":
+            from .filesystem import checkpoint_filesystem
 
-        return getattr(train, name)
-    raise AttributeError(f"module 'thole.ray' has no attribute {name!r}")
+            return checkpoint_filesystem
+        if name in ("RecoveryPolicy", "newest_good_checkpoint"):
+            from . import train
+
+            return getattr(train, name)
+        raise AttributeError(f"module 'thole.ray' has no attribute {name!r}")
