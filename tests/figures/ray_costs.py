@@ -109,22 +109,47 @@ def calls(ray, thole_ray, cluster):
 def gangs(thole_ray):
     from ray.util.placement_group import placement_group, remove_placement_group
 
+    from thole.ray.capacity import free_resources
+
+    standing = []
+
     def ours(size):
         def body():
-            with thole_ray.gang(thole_ray.Role(size, memory="1Gi", share=0.1, cpu="0.05", host_memory="16Mi"), timeout=60):
-                pass
+            standing.append(thole_ray.gang(thole_ray.Role(size, memory="1Gi", share=0.1, cpu="0.05", host_memory="16Mi"), timeout=60).release)
         return body
 
     def plain(size):
         def body():
             group = placement_group([{"GPU": 0.1, "CPU": 0.05}] * size)
+            standing.append(lambda: remove_placement_group(group))
             if not group.wait(60):
                 raise RuntimeError("the placement group does not stand")
-            remove_placement_group(group)
         return body
 
+    def free():
+        return {node: {name: round(value, 4) for name, value in names.items() if name == "GPU" or name.startswith("thole_")} for node, names in free_resources().items()}
+
+    before = free()
+
+    def give_back():
+        """What stands is given back, and Ray has heard of it: neither is timed here."""
+        while standing:
+            standing.pop()()
+        from cluster import until
+
+        until(lambda: free() == before, what="what the last round held")
+
+    def with_its_end(body):
+        def timed():
+            body()
+            standing.pop()()
+        return timed
+
     for size in (4, 16, 64):
-        compare(f"ray.gang{size}", "s", 0, ours(size), plain(size), None, f"{size} members asked for, stood and given back; peer: a placement group of as many bundles")
+        what = f"{size} members; peer: a placement group of as many bundles"
+        compare(f"ray.gang{size}", "s", 0, ours(size), plain(size), None, f"asked for until it stands, {what}", give_back)
+        compare(f"ray.gang{size}.whole", "s", 0, with_its_end(ours(size)), with_its_end(plain(size)), None, f"asked for, stands, given back, {what}", give_back)
+    give_back()
 
 
 def files(thole_ray):

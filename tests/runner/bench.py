@@ -44,7 +44,7 @@ def met(line):
 
 
 # What makes the longest figures short: a look, not a measurement. What the environment says already stays.
-SHORT = {"THOLE_PAIRS": "2", "THOLE_STEPS": "80", "THOLE_KILLS": "3"}
+SHORT = {"THOLE_PAIRS": "2", "THOLE_STEPS": "80", "THOLE_KILLS": "3", "THOLE_ROUNDS": "2"}
 
 
 def knows_long(name):
@@ -100,6 +100,9 @@ def print_table(lines):
     for row in rows:
         cells = [cell.ljust(w) if i in (0, 2, 6, 7) else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths))]
         print("  ".join(cells).rstrip(), flush=True)
+    for line in lines:  # what a row cannot hold: how it was measured, and what else was seen
+        if line["note"]:
+            print(f"{line['id']}: {line['note']}", flush=True)
 
 
 def main():
@@ -123,7 +126,7 @@ def main():
     for name, path in chosen.items():
         print(f"{name} ...", file=sys.stderr, flush=True)
         try:
-            lines += [{**{c: line.get(c) for c in COLUMNS}, "met": met(line)} for line in run(name, path, context, arguments.short)]
+            lines += [{**{c: line.get(c) for c in COLUMNS}, "met": met(line), "note": line.get("note")} for line in run(name, path, context, arguments.short)]
         except RuntimeError as problem:
             print(f"tests/bench: {name}: {problem}", file=sys.stderr)
             failed = True
