@@ -13,7 +13,7 @@ const (
 	SchedulerForKubeRay = "scheduler-plugins-scheduler"
 )
 
-// PreemptsNobody follows a refusal in a pod's condition, where kube-scheduler's own preemption says what it found.
+// PreemptsNobody follows a refusal in the condition of a pod that is ours; of others kube-scheduler's own preemption says there what it found.
 const PreemptsNobody = "Thole preempts nobody for a gang."
 
 // Resources of nodes and containers, all integers.

@@ -148,8 +148,9 @@ func (p *Plugin) Filter(_ context.Context, _ fwk.CycleState, pod *v1.Pod, info f
 // an event that the book has not taken in yet, and nothing would try it again: once more when the book has.
 const afterAnother = time.Second
 
-// PostFilter: another plugin refuses the planned node, or there is no plan. Nobody is preempted for one member of a gang. Its reason
-// follows the refusal's in the pod's condition, where kube-scheduler's own preemption says what it found.
+// PostFilter: another plugin refuses the planned node, or there is no plan. Nobody is preempted for one member of a gang: the profile
+// puts it before kube-scheduler's own preemption, which goes on only with pods that are none of ours. Its reason
+// follows the refusal's in the pod's condition.
 func (p *Plugin) PostFilter(_ context.Context, _ fwk.CycleState, pod *v1.Pod, _ fwk.NodeToStatusReader) (*fwk.PostFilterResult, *fwk.Status) {
 	if !isManaged(pod) {
 		return nil, fwk.NewStatus(fwk.Unschedulable)

@@ -302,9 +302,9 @@ class Cluster:
         """Of the process that holds a pod's namespaces; there is no registry to have it from."""
         image, layer = self.d / "pause.tar", self.d / "pause-layer.tar"
         if not image.exists():
-            subprocess.run(["tar", "-C", self.parts / "bin", "-cf", layer, "pause"], check=True)
+            subprocess.run(["tar", "-C", self.parts / "bin", "-cf", layer, "pause"], check=True, timeout=60)
             subprocess.run([HERE.parents[2] / "adapters/kubernetes/setup/archive.py", "thole.local/pause:1", image, layer,
-                            "--entrypoint", "/pause", "--user", "65535:65535"], check=True)
+                            "--entrypoint", "/pause", "--user", "65535:65535"], check=True, timeout=60)
         return image
 
     def _start_kwok(self) -> None:

@@ -25,7 +25,9 @@ clientConnection: {{kubeconfig: {kubeconfig}, qps: 5000, burst: 5000, contentTyp
 podInitialBackoffSeconds: 1
 podMaxBackoffSeconds: 2
 profiles:
-- {{schedulerName: thole-scheduler, plugins: &ours {{multiPoint: {{enabled: [{{name: Thole}}]}}, bind: {{enabled: [{{name: Thole}}]}}}}, pluginConfig: &how [{{name: Thole, args: %s}}]}}
+- schedulerName: thole-scheduler
+  plugins: &ours {{multiPoint: {{enabled: [{{name: Thole}}]}}, postFilter: {{enabled: [{{name: Thole}}]}}, bind: {{enabled: [{{name: Thole}}]}}}}
+  pluginConfig: &how [{{name: Thole, args: %s}}]
 - {{schedulerName: scheduler-plugins-scheduler, plugins: *ours, pluginConfig: *how}}
 - {{schedulerName: thole-plain}}
 """
@@ -47,7 +49,7 @@ def pytest_collection_modifyitems(items):
 @pytest.fixture(scope="session")
 def programs(tmp_path_factory):
     out = pathlib.Path(os.environ.get("THOLE_KUBERNETES_PROGRAMS") or tmp_path_factory.mktemp("programs"))
-    subprocess.run([ROOT / "adapters/kubernetes/setup/build", out], check=True)
+    subprocess.run([ROOT / "adapters/kubernetes/setup/build", out], check=True, timeout=1800)
     return out
 
 
@@ -118,8 +120,8 @@ def local_digest(tmp_path_factory):
 @pytest.fixture
 def thole(installed, programs):
     """`thole --on kubernetes`."""
-    def run(*arguments, check=True):
-        done = subprocess.run([os.environ["THOLE_COMMAND"], "--on", "kubernetes", *map(str, arguments)], capture_output=True, text=True, check=False, timeout=120,
+    def run(*arguments, check=True, seconds=120):
+        done = subprocess.run([os.environ["THOLE_COMMAND"], "--on", "kubernetes", *map(str, arguments)], capture_output=True, text=True, check=False, timeout=seconds,
                               env={**os.environ, "PATH": f"{programs}:{os.environ['PATH']}", "KUBECONFIG": str(installed.kubeconfig("admin", "system:masters"))})
         assert not check or done.returncode == 0, done.stderr
         return done

@@ -33,8 +33,8 @@ spec: {{accessModes: [ReadWriteMany], storageClassName: "", volumeName: {namespa
 def images(programs: pathlib.Path) -> list[pathlib.Path]:
     """Archives of thole.local/thole and thole.local/digits."""
     out = [programs / "thole.tar", programs / "digits.tar"]
-    subprocess.run([ADAPTER / "setup/image", "thole", programs, out[0]], check=True, stdout=subprocess.DEVNULL)
-    subprocess.run([ADAPTER / "setup/image", "digits", out[1]], check=True, stdout=subprocess.DEVNULL)
+    subprocess.run([ADAPTER / "setup/image", "thole", programs, out[0]], check=True, stdout=subprocess.DEVNULL, timeout=1800)
+    subprocess.run([ADAPTER / "setup/image", "digits", out[1]], check=True, stdout=subprocess.DEVNULL, timeout=1800)
     return out
 
 
@@ -101,7 +101,7 @@ def make_store(cluster: Cluster, namespace: str, command: str) -> pathlib.Path:
         cluster.kubectl("label", "namespace", namespace, "pod-security.kubernetes.io/enforce=restricted")
     cluster.kubectl("apply", "-f", "-", given=STORE.format(namespace=namespace, folder=folder))
     key = cluster.d / f"{namespace}.key"
-    subprocess.run([command, "key", "new", "--file", key], check=True, stdout=subprocess.DEVNULL)
+    subprocess.run([command, "key", "new", "--file", key], check=True, stdout=subprocess.DEVNULL, timeout=60)
     cluster.kubectl("create", "secret", "generic", "digits", "-n", namespace, f"--from-file=key={key}")
     return key
 

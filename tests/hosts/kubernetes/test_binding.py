@@ -18,8 +18,8 @@ def compiled(folder, text):
     other = folder / "layouts.go"
     other.write_text(text)
     (folder / "overlay.json").write_text(json.dumps({"Replace": {str(LAYOUTS): str(other)}}))
-    go = subprocess.run([ADAPTER / "setup/go"], capture_output=True, text=True, check=True).stdout.strip()
-    done = subprocess.run([go, "build", "-overlay", folder / "overlay.json", "./core"], cwd=ADAPTER, capture_output=True, text=True, check=False,
+    go = subprocess.run([ADAPTER / "setup/go"], capture_output=True, text=True, check=True, timeout=600).stdout.strip()
+    done = subprocess.run([go, "build", "-overlay", folder / "overlay.json", "./core"], cwd=ADAPTER, capture_output=True, text=True, check=False, timeout=600,
                           env={**os.environ, "CGO_ENABLED": "1", "GOFLAGS": "-buildvcs=false -mod=readonly"})
     assert (done.returncode == 0) == (done.stderr == ""), done.stderr
     return done.stderr

@@ -11,6 +11,9 @@ import pytest
 from conftest import begin_scheduler
 from pods import MEMORY, add_node, audit, bound, pod, why
 
+PRIORITIES = "/apis/scheduling.k8s.io/v1/priorityclasses"
+APART = {"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [
+    {"labelSelector": {"matchLabels": {"app": "occupant"}}, "topologyKey": "kubernetes.io/hostname"}]}}
 GROUP = {"label": "scheduling.x-k8s.io/pod-group", "resource": "podgroups.scheduling.x-k8s.io"}
 
 
@@ -213,20 +216,43 @@ def test_gangs_are_deleted_at_any_moment(cluster):
     print(f"{rounds} of {rounds} gangs deleted when {seen}; one gang then took 8 of 8 GPUs")
 
 
-def test_a_place_that_another_plugin_refuses(cluster):
-    """InterPodAffinity takes none of a gang on the only node: all of its members let go at once, so that others have the GPUs; on the node that
-    comes then it lies whole."""
-    add_node(cluster, "a", gpus=2)
-    occupant = pod("occupant", 0, scheduler="default-scheduler")
+@pytest.fixture
+def classes(cluster):
+    """Priority classes, both above pods that name none."""
+    made = {"high": 1000, "higher": 2000}
+    for name, value in made.items():
+        cluster.api.call("POST", PRIORITIES, {"apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass", "metadata": {"name": name}, "value": value})
+    yield
+    for name in made:
+        cluster.api.call("DELETE", f"{PRIORITIES}/{name}")
+
+
+def told(cluster, *names):
+    """All that was said of pods that could not be placed."""
+    uids = {cluster.api.get("pods", n)["metadata"]["uid"] for n in names}
+    return " ".join(e["message"] for e in cluster.api.list("events") if e["reason"] == "FailedScheduling" and e["involvedObject"]["uid"] in uids)
+
+
+def occupy(cluster, node):
+    """A pod of no GPU and no priority from which APART keeps away."""
+    occupant = pod("occupant", 0, scheduler="default-scheduler", nodeName=node)
     occupant["metadata"]["labels"] = {"app": "occupant"}
-    cluster.api.create("pods", occupant)
-    lie(cluster, "occupant")
-    apart = {"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [
-        {"labelSelector": {"matchLabels": {"app": "occupant"}}, "topologyKey": "kubernetes.io/hostname"}]}}
-    gang(cluster, "g", [8192, 8192], affinity=apart)
-    waits(cluster, "g-0", "refused it", "anti-affinity")
-    told = " ".join(e["message"] for e in cluster.api.list("events") if e["reason"] == "FailedScheduling")
-    assert "Thole planned the gang with a, which another plugin refuses: its place is given back, and it is planned anew." in told, told
+    return cluster.api.create("pods", occupant)["metadata"]["uid"]
+
+
+def is_left_alone(cluster, uid):
+    meta = (cluster.api.find("pods", "occupant") or {"metadata": {}})["metadata"]
+    return meta.get("uid") == uid and "deletionTimestamp" not in meta
+
+
+def test_a_place_that_another_plugin_refuses(cluster, classes):
+    """InterPodAffinity takes none of a gang on the only node: all of its members let go at once, so that others have the GPUs, and who is in
+    their way stays though they have a higher priority; on the node that comes then the gang lies whole."""
+    add_node(cluster, "a", gpus=2)
+    occupant = occupy(cluster, "a")
+    gang(cluster, "g", [8192, 8192], affinity=APART, priorityClassName="high")
+    said = "Thole planned the gang with a, which another plugin refuses: its place is given back, and it is planned anew."
+    cluster.wait_for(lambda: said in told(cluster, "g-0", "g-1"), "the gang to be told", said=lambda: told(cluster, "g-0", "g-1"))
     gang(cluster, "others", [8192, 8192])
     lie(cluster, "others-0", "others-1")
     add_node(cluster, "b", gpus=2)
@@ -234,6 +260,35 @@ def test_a_place_that_another_plugin_refuses(cluster):
     where = bound(cluster)
     assert (where["g-0"], where["g-1"], where["others-0"], where["others-1"]) == ("b", "b", "a", "a")
     assert sorted(audit(cluster).values()) == [8192] * 4
+    assert is_left_alone(cluster, occupant)
+
+
+def test_a_member_that_waits_lets_go_when_another_is_refused(cluster, classes):
+    """Only the second of two is refused, when the first has its place and waits in Permit: that one lets go at once, not when its gang's 30 s are over."""
+    add_node(cluster, "a", gpus=2, unschedulable=True)
+    occupant = occupy(cluster, "a")
+    cluster.api.create("pods", pod("g-0", 8192, gang="g", size=2, priorityClassName="higher"))  # first in the queue
+    cluster.api.create("pods", pod("g-1", 8192, gang="g", size=2, priorityClassName="high", affinity=APART))
+    for name in ("g-0", "g-1"):
+        waits(cluster, name, "NoSuchLabel")
+    time.sleep(2.5)  # longer than any backoff of this scheduler: both then come into the queue at once, and leave it by their priority
+    cluster.api.patch("nodes", "a", {"spec": {"unschedulable": None}})
+    cluster.wait_for(lambda: "which another plugin refuses" in told(cluster, "g-1"), "the second to be refused", said=lambda: told(cluster, "g-0", "g-1"))
+    gang(cluster, "others", [8192, 8192])
+    cluster.wait_for(lambda: {"others-0", "others-1"} <= set(bound(cluster)), "the others to be bound long before 30 s", seconds=10,
+                     said=lambda: f"{bound(cluster)} {told(cluster, 'g-0', 'g-1')}")
+    cluster.wait_for(lambda: "GangBroken" in told(cluster, "g-0"), "the first to have waited", said=lambda: told(cluster, "g-0", "g-1"))
+    assert sorted(audit(cluster).values()) == [8192] * 2 and is_left_alone(cluster, occupant)
+
+
+def test_a_pod_that_is_none_of_ours_preempts(cluster, classes):
+    """What has no GPU of ours is kube-scheduler's affair in our profile, too."""
+    add_node(cluster, "a", cpu="1", kwok=False)  # kwok may give it more processors
+    cluster.api.create("pods", pod("low", 0, cpu="600m"))
+    lie(cluster, "low")
+    cluster.api.create("pods", pod("urgent", 0, cpu="600m", priorityClassName="high"))
+    lie(cluster, "urgent")
+    assert not cluster.api.find("pods", "low")
 
 
 def test_a_gang_of_which_a_part_cannot_be_bound(cluster, programs):
@@ -254,11 +309,13 @@ def test_a_gang_of_which_a_part_cannot_be_bound(cluster, programs):
         held = cluster.api.get("pods", "g-0")["metadata"]["annotations"]["thole.dev/allocation"]
         cluster.stop("thole-scheduler", signal.SIGKILL)
         begin_scheduler(cluster, programs)
-        # The gang has begun, so the next scheduler gives its GPU to nobody else, and g-1 or `other` the one that is left: never both.
-        cluster.wait_for(lambda: "other" in bound(cluster) or "NoFit" in why(cluster, "other"), "the next scheduler to look at them")
+        # The gang has begun, so the next scheduler gives its GPU to nobody else, and the one that is left to g-1, `other` or `late`: never to two.
+        cluster.api.create("pods", pod("late", 8192))  # of which nobody has said anything yet
+        cluster.wait_for(lambda: "late" in bound(cluster) or "NoFit" in why(cluster, "late"), "the next scheduler to look at them",
+                         said=lambda: f"{bound(cluster)} {why(cluster, 'late')}\n{cluster.log('thole-scheduler')}")
         assert cluster.api.get("pods", "g-0")["metadata"]["annotations"]["thole.dev/allocation"] == held and "g-1" not in bound(cluster)
         audit(cluster)
-        for name in ("g-1", "g-0", "other"):
+        for name in ("g-1", "g-0", "other", "late"):
             cluster.api.delete("pods", name, grace=0)
         takes_all(cluster, 2)
     finally:
@@ -272,7 +329,7 @@ def test_a_gang_that_ends_the_process_is_set_aside(cluster, programs, tmp_path):
     """A defect of the library that one gang meets ends the scheduler once: the next one sets that gang aside and places the others."""
     here = pathlib.Path(__file__).resolve().parent
     library = tmp_path / "libthole.so.0"
-    subprocess.run(["cc", "-shared", "-fPIC", f"-I{here.parents[2] / 'abi/include'}", "-o", library, here / "crashing.c", "-ldl"], check=True)
+    subprocess.run(["cc", "-shared", "-fPIC", f"-I{here.parents[2] / 'abi/include'}", "-o", library, here / "crashing.c", "-ldl"], check=True, timeout=60)
     cluster.stop("thole-scheduler")
     begin_scheduler(cluster, programs, library=library)
     add_node(cluster, "a", gpus=4)

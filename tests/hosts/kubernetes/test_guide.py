@@ -24,8 +24,8 @@ def home():
 
 def go(name):
     """Where Go keeps what it has compiled: a home of one's own would be an empty one."""
-    path = subprocess.run([ROOT / "adapters/kubernetes/setup/go"], capture_output=True, text=True, check=True).stdout.strip()
-    return subprocess.run([path, "env", name], capture_output=True, text=True, check=True).stdout.strip()
+    path = subprocess.run([ROOT / "adapters/kubernetes/setup/go"], capture_output=True, text=True, check=True, timeout=600).stdout.strip()
+    return subprocess.run([path, "env", name], capture_output=True, text=True, check=True, timeout=60).stdout.strip()
 
 
 def test_word_for_word(home, local_digest):

@@ -20,6 +20,7 @@ profiles:
 - schedulerName: thole-scheduler
   plugins:
     multiPoint: {{enabled: [{{name: Thole}}]}}
+    postFilter: {{enabled: [{{name: Thole}}]}}
     bind: {{enabled: [{{name: Thole}}]}}
     placementGenerate: {{disabled: [{{name: TopologyPlacementGenerator}}]}}
   pluginConfig: [{{name: Thole, args: {{gangTimeoutSeconds: 30, levels: [{{name: zone, label: topology.kubernetes.io/zone}}]}}}}]
