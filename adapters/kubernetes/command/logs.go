@@ -13,6 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 	v1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"thole.dev/kubernetes/api"
@@ -34,8 +35,9 @@ func (s *session) logsCommand(args cobra.PositionalArgs) *cobra.Command {
 			return err
 		}
 		attempt := cmp.Or(o.attempt, job.Status.Attempt)
+		read := map[types.UID]bool{}
 		for {
-			if err := s.logsOf(c, job, attempt, o); err != nil {
+			if err := s.logsOf(c, job, attempt, o, read); err != nil {
 				return err
 			}
 			if !o.follow || o.attempt != 0 {
@@ -83,7 +85,8 @@ func (s *session) podsOf(c *cobra.Command, job *api.TrainingJob, attempt int64) 
 	return list.Items, err
 }
 
-func (s *session) logsOf(c *cobra.Command, job *api.TrainingJob, attempt int64, o logsOptions) error {
+// logsOf copies what an attempt's pods have written, but for those that were read to their end.
+func (s *session) logsOf(c *cobra.Command, job *api.TrainingJob, attempt int64, o logsOptions, read map[types.UID]bool) error {
 	pods, err := s.podsOf(c, job, attempt)
 	if err != nil {
 		return err
@@ -94,19 +97,20 @@ func (s *session) logsOf(c *cobra.Command, job *api.TrainingJob, attempt int64, 
 	for i := range pods {
 		pod := &pods[i]
 		rank := rankOf(pod)
-		if o.rank >= 0 && rank != o.rank {
+		if o.rank >= 0 && rank != o.rank || read[pod.UID] {
 			continue
 		}
-		read := func() {
+		copied := func() {
 			err := s.copyLog(c, pod, rank, o.follow, &lock)
 			lock.Lock()
+			read[pod.UID] = err == nil
 			failed = errors.Join(failed, err)
 			lock.Unlock()
 		}
 		if o.follow {
-			all.Go(read)
+			all.Go(copied)
 		} else {
-			read()
+			copied()
 		}
 	}
 	all.Wait()
