@@ -2,11 +2,12 @@
 """What thole-scheduler costs and gives on a cluster of simulated nodes (kwok): pods bound a second, beside the same binary without
 the plugin and, for gangs, beside the in-tree gang scheduling of kube-scheduler; how long a gang waits; what of the time to place one goes where; memory of the scheduler and of the controller.
 
-Pods are made while the scheduler stands still, because to make them costs more than to place them; what is timed is from its
-continuation until an informer (tests/hosts/kubernetes/module/bound) has seen a node on all of them. Rounds alternate and the median
-of the pairs counts. THOLE_NODES says how many nodes (1000), THOLE_PODS how many pods in a round (512), THOLE_ROUNDS how many rounds
-(5), THOLE_GANGS how many gangs of 8 are waited for (100; of 64 half as many, of 512 a fifth), THOLE_JOBS how many jobs of 8 members
-the controller follows when its memory is read (50).
+Each of the three is a process of its own, and the two that are not measured stand still. Pods are made while the third does as well,
+because to make them costs more than to place them; what is timed is from its continuation until an informer
+(tests/hosts/kubernetes/module/bound) has seen a node on all of them. Rounds alternate and the median of the pairs counts.
+THOLE_NODES says how many nodes (1000), THOLE_PODS how many pods in a round (512), THOLE_ROUNDS how many rounds (5), THOLE_GANGS how
+many gangs of 8 are waited for (100; of 64 half as many, of 512 a fifth), THOLE_JOBS how many jobs of 8 members the controller
+follows when its memory is read (50).
 """
 from __future__ import annotations
 
@@ -36,8 +37,9 @@ NODES, PODS, ROUNDS, GANGS, JOBS = (int(os.environ.get(f"THOLE_{name}", default)
     ("NODES", 1000), ("PODS", 512), ("ROUNDS", 5), ("GANGS", 100), ("JOBS", 50)))
 OPTIONS = ("--authentication-skip-lookup=true", "--authorization-always-allow-paths=/healthz,/readyz,/livez,/metrics")
 OURS, PLAIN, INTREE = "thole-scheduler", "thole-plain", "default-scheduler"
-PEERS = {PLAIN: "the same binary with the plugin off, which knows no gangs", INTREE: "kube-scheduler with its own gang scheduling"}
-PORTS = {OURS: 10260, PLAIN: 10260, INTREE: 10259}
+PEERS = {PLAIN: "the same binary in a process without the plugin, which knows no gangs", INTREE: "kube-scheduler with its own gang scheduling"}
+PORTS = {OURS: 10260, PLAIN: 10261, INTREE: 10259}
+PROCESSES = {OURS: OURS, PLAIN: PLAIN, INTREE: "kube-scheduler"}
 
 
 def say(**line):
@@ -51,10 +53,29 @@ def many(what, things):
 
 def begin(cluster, programs):
     config = CONFIG % ("{{leaderElect: false}}", f"{{{{gangTimeoutSeconds: 60, notes: {cluster.d}/notes}}}}")  # as it is installed
-    cluster.start_scheduler(OURS, programs / OURS, cluster.kubeconfig("bench", "system:masters"), config, gates=NO_GATES, options=OPTIONS,
-                            environment={"THOLE_LIBRARY": os.environ["THOLE_LIBRARY"]})
-    cluster.start_scheduler("kube-scheduler", cluster.parts / "bin/kube-scheduler", cluster.kubeconfig("bench", "system:masters"), SCHEDULER,
-                            port=10259, options=OPTIONS)
+    plain = f"- {{{{schedulerName: {PLAIN}}}}}\n"
+    bare = config.partition("profiles:\n")[0]
+    assert config.endswith(plain) and "Thole" not in bare
+    user = cluster.kubeconfig("bench", "system:masters")
+    for name, text in ((OURS, config.removesuffix(plain)), (PLAIN, f"{bare}profiles:\n{plain}")):
+        cluster.start_scheduler(name, programs / OURS, user, text, PORTS[name], gates=NO_GATES, options=OPTIONS,
+                                environment={"THOLE_LIBRARY": os.environ["THOLE_LIBRARY"]})
+    cluster.start_scheduler(PROCESSES[INTREE], cluster.parts / "bin/kube-scheduler", user, SCHEDULER, PORTS[INTREE], options=OPTIONS)
+
+
+def send(cluster, name, number):
+    pid = cluster.pid(PROCESSES.get(name, name))
+    if not pid:  # 0 would be this process and all of its group
+        raise RuntimeError(f"{name} has ended\n{cluster.log(PROCESSES.get(name, name))}")
+    os.kill(pid, number)
+
+
+def proceed(cluster, informer, scheduler, turn):
+    """Lets a scheduler go on that stood still: once it has placed a pod that asks for nothing, its view of pods is in step with the cluster."""
+    send(cluster, scheduler, signal.SIGCONT)
+    cluster.api.create("pods", pod(f"turn{turn}-0", 0, scheduler=scheduler))
+    informer.wait(f"turn{turn}", 1, 60)
+    clear(cluster)
 
 
 def is_ready(cluster, scheduler):
@@ -104,8 +125,8 @@ def members(scheduler, round_, size):
 
 def time_round(cluster, informer, scheduler, round_, size):
     """Pods a second from the scheduler's continuation until all are bound."""
-    process = cluster.pid("kube-scheduler" if scheduler == INTREE else OURS)
-    os.kill(process, signal.SIGSTOP)
+    proceed(cluster, informer, scheduler, round_)
+    send(cluster, scheduler, signal.SIGSTOP)
     groups = []
     try:
         if scheduler == INTREE and size > 1:
@@ -113,15 +134,16 @@ def time_round(cluster, informer, scheduler, round_, size):
             many(lambda g: cluster.api.create("podgroups", {"apiVersion": "scheduling.k8s.io/v1alpha2", "kind": "PodGroup", "metadata": {
                 "name": g, "namespace": "default"}, "spec": {"schedulingPolicy": {"gang": {"minCount": size}}}}), groups)
         many(lambda p: cluster.api.create("pods", p), members(scheduler, round_, size))
-        os.kill(cluster.pid("kwok"), signal.SIGSTOP)  # what it does with bound pods would be measured as well
+        send(cluster, "kwok", signal.SIGSTOP)  # what it does with bound pods would be measured as well
     finally:
         begun = time.monotonic()
-        os.kill(process, signal.SIGCONT)
+        send(cluster, scheduler, signal.SIGCONT)
     try:
         informer.wait(f"p{round_}", PODS, 240)
         seconds = time.monotonic() - begun
     finally:
-        os.kill(cluster.pid("kwok"), signal.SIGCONT)
+        send(cluster, "kwok", signal.SIGCONT)
+        send(cluster, scheduler, signal.SIGSTOP)
     if scheduler == OURS:
         audit(cluster)
     clear(cluster)
@@ -216,13 +238,15 @@ def main():
         cluster.up(scheduler=False)
         many(lambda n: add_node(cluster, f"n{n}", mib=8192), range(NODES))
         begin(cluster, programs)
-        for scheduler in (OURS, INTREE):
-            cluster.wait_for(lambda: is_ready(cluster, scheduler), f"{scheduler} to be ready")
+        for scheduler in PROCESSES:
+            cluster.wait_for(lambda: is_ready(cluster, scheduler), f"{scheduler} to be ready", said=lambda: cluster.log(PROCESSES[scheduler]))
+            send(cluster, scheduler, signal.SIGSTOP)
         informer = Informer(cluster)
         try:
             compare(cluster, informer, 1, {PLAIN: ("kubernetes.single", "ratio >= 0.95")})
             for size in (8, 64):
                 compare(cluster, informer, size, {INTREE: (f"kubernetes.gang{size}", "ratio >= 1"), PLAIN: (f"kubernetes.gang{size}.off", None)})
+            proceed(cluster, informer, OURS, "latency")
             for size, times in ((8, GANGS), (64, max(1, GANGS // 2)), (512, max(1, GANGS // 5))):
                 latency(cluster, informer, size, times)
         finally:

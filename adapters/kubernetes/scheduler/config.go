@@ -93,7 +93,7 @@ func open(ctx context.Context, args Args, handle fwk.Handle) error {
 		timeout = defaultTimeout
 	}
 	shared.profiles = map[string]bool{}
-	shared.book = newBook(&ledger{c, written}, args.Levels, timeout, shared.groups, notes)
+	shared.book = newBook(&ledger{Core: c, journal: written}, args.Levels, timeout, shared.groups, notes)
 	shared.book.lost = func(uids []types.UID) { reject(handle, uids) }
 	klog.InfoS("Thole's library is open", "version", c.Version(), "levels", levels, "groups", shared.groups.resources(), "journal", args.Journal)
 	return watch(handle)

@@ -21,9 +21,19 @@ import (
 type ledger struct {
 	*core.Core
 	journal *journal
+	asked   asked
+}
+
+// asked is what a ledger was asked, which is what decisions cost: whole plans, and nodes that it was told of.
+type asked struct{ plans, nodes int }
+
+func (l *ledger) Plan(r *core.Request, now time.Time) (*core.Plan, error) {
+	l.asked.plans++
+	return l.Core.Plan(r, now)
 }
 
 func (l *ledger) SetNodes(nodes []core.Node) error {
+	l.asked.nodes += len(nodes)
 	return l.changed(l.Core.SetNodes(nodes), func(c *core.Core) error { return c.SetNodes(nodes) })
 }
 

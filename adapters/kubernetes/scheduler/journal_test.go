@@ -97,7 +97,7 @@ func held(t *testing.T, run string, gangs int) []*core.Plan {
 
 func TestTheJournalSaysWhatTheLedgerHolds(t *testing.T) {
 	j := journalOf(t, t.TempDir(), time.Now())
-	b := bookOn(t, &ledger{bookOf(t, time.Minute).core.Core, j}, time.Minute)
+	b := bookOn(t, &ledger{Core: bookOf(t, time.Minute).core.Core, journal: j}, time.Minute)
 	for i := range 2 {
 		b.follow(member("g", i), true)
 	}
@@ -122,7 +122,7 @@ func TestTheJournalSaysWhatTheLedgerHolds(t *testing.T) {
 
 func TestAJournalThatCannotBeWrittenEndsAlone(t *testing.T) {
 	j := journalOf(t, t.TempDir(), time.Now())
-	b := bookOn(t, &ledger{bookOf(t, time.Minute).core.Core, j}, time.Minute)
+	b := bookOn(t, &ledger{Core: bookOf(t, time.Minute).core.Core, journal: j}, time.Minute)
 	if err := os.Remove(filepath.Join(j.run, names.JournalFile)); err != nil {
 		t.Fatal(err)
 	}
@@ -163,7 +163,7 @@ func TestAJournalThatFallsBehindEnds(t *testing.T) {
 // What the ledger is told is what has changed: one reservation for a gang, whatever the number of its members, and nothing when they are looked up.
 func TestAGangIsOneChangeOfTheLedger(t *testing.T) {
 	j := &journal{run: t.TempDir(), changes: make(chan func(*core.Core) error, 16), ended: make(chan struct{})}
-	b := bookOn(t, &ledger{bookOf(t, time.Minute).core.Core, j}, time.Minute)
+	b := bookOn(t, &ledger{Core: bookOf(t, time.Minute).core.Core, journal: j}, time.Minute)
 	told := func(what string, want int) {
 		t.Helper()
 		if got := len(j.changes); got != want {

@@ -14,9 +14,9 @@ def search(cluster, file, run):
 
     text = file.read_bytes().strip()
     [word, secret] = text.split()
-    assert file.stat().st_mode & 0o777 == 0o600 and word == b"thole-key-1" and len(base64.b64decode(secret)) >= 32
-    raw = base64.b64decode(secret)
-    forms = [secret, raw, raw.hex().encode(), raw.hex().upper().encode(), base64.b64encode(text)]
+    assert file.stat().st_mode & 0o777 == 0o600 and word == b"thole-key-1" and len(base64.b64decode(secret)) == 36
+    raw = base64.b64decode(secret)[:32]  # a sum follows it; 40 digits of base64 are the same with and without
+    forms = [secret[:40], raw, raw.hex().encode(), raw.hex().upper().encode(), base64.b64encode(text)]
     places = {}
     of_ray = {pid: program for pid, _, program in cluster.processes()}
     for entry in pathlib.Path("/proc").glob("[0-9]*"):

@@ -102,7 +102,8 @@ func lower(kind string) string {
 	return string(out)
 }
 
-// loose keeps what a reader wants (names and descriptions) and no rule.
+// loose keeps what a reader wants (names and descriptions) and no rule: neither a type, so that a list may stand where there is none,
+// nor an end of the names.
 func loose(node object) object {
 	out := object{keep: true}
 	if d, found := node["description"]; found {
@@ -114,6 +115,11 @@ func loose(node object) object {
 			inner[name] = loose(p.(object))
 		}
 		out["properties"] = inner
+	}
+	if items, found := node["items"].(object); found {
+		if inner := loose(items); len(inner) > 1 {
+			out["items"] = inner
+		}
 	}
 	return out
 }
