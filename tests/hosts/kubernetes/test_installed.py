@@ -314,7 +314,8 @@ def test_real_gpus_are_what_the_driver_of_a_node_says(installed, request):
     installed.kubectl("label", "--overwrite", "node", node, "thole.dev/pool=real")
     found = installed.wait_for(lambda: installed.api.get("nodes", node)["metadata"]["annotations"].get("thole.dev/device-reason"), "a reason",
                                said=lambda: describe(installed, "thole-system"))
-    assert found.startswith(("NoDriver:", "PluginNotLoaded:")) and capacity(installed, node) == 0, found
+    assert found.startswith(("NoDriver:", "PluginNotLoaded:")), found
+    installed.wait_for(lambda: capacity(installed, node) == 0, "the capacity to be zero", said=lambda: str(capacity(installed, node)))  # written after the reason
     installed.wait_for(lambda: ready().startswith(f"NoDevices: node {node}"), "the pool to say why", said=ready)
     installed.kubectl("delete", "nodepool", "real")
     print(found)

@@ -78,8 +78,8 @@ def test_digits(small, local, tmp_path, incident):
     assert result["digest"] == local and result["step"] == 200, result
     plain = [p for p in run.folder.rglob("*") if p.is_file() and b"parameters" in p.read_bytes()]
     assert not plain, plain  # the name of an array is in every .npz that is not encrypted
-    left = run.checkpoints()
-    assert 1 <= len(left) <= 3, left  # CheckpointConfig(num_to_keep=3) of the sample
+    if incident == "none":  # CheckpointConfig(num_to_keep=3); what nobody had registered when a worker died is not known to Ray, and stays
+        assert 1 <= len(run.checkpoints()) <= 3, run.checkpoints()
     if seconds is not None:
         incidents.record("Ray Train", f"{incident} killed", result["digest"], seconds)
     if incident == "node":
