@@ -15,8 +15,8 @@ import (
 	"thole.dev/kubernetes/names"
 )
 
-// digits is a job of two members with a store, as the core reads it, with a podPatch.
-func digits(t *testing.T, patch string) (*job, *api.TrainingJob) {
+// library is the core, for as long as a test lasts.
+func library(t *testing.T) *core.Core {
 	t.Helper()
 	if os.Getenv("THOLE_LIBRARY") == "" {
 		t.Skip("needs library: THOLE_LIBRARY, the path of libthole.so.0")
@@ -26,6 +26,13 @@ func digits(t *testing.T, patch string) (*job, *api.TrainingJob) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = c.Close() })
+	return c
+}
+
+// digits is a job of two members with a store, as the core reads it, with a podPatch.
+func digits(t *testing.T, patch string) (*job, *api.TrainingJob) {
+	t.Helper()
+	c := library(t)
 	object := &api.TrainingJob{ObjectMeta: metav1.ObjectMeta{Name: "digits", Namespace: "n", UID: "6f2b8f0e-3c57-4b0e-9c1a-2f4f5c1f9d10"}}
 	object.Spec.Raw = []byte(`{"roles": [{"name": "trainer", "members": 2, "vgpu": {"memory": "1Gi"}, "cpu": "10m", "memory": "32Mi", "command": ["true"], "image": "i"}],
 		"checkpoint": {"keep": 7}, "platforms": {"kubernetes": {}}}`)

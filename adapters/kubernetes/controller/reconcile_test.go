@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"os"
 	"reflect"
 	"slices"
 	"testing"
@@ -222,14 +221,7 @@ func lives(t *testing.T, c *core.Core, failing int, made bool) (outcome, *server
 // TestAWriteThatFailsChangesNothingInTheEnd: whichever write of a job's life fails, and whether it was made all the same, the job has
 // the same pods, each made once, the same attempts and incidents; and nothing but its children and its status is written.
 func TestAWriteThatFailsChangesNothingInTheEnd(t *testing.T) {
-	if os.Getenv("THOLE_LIBRARY") == "" {
-		t.Skip("needs library: THOLE_LIBRARY, the path of libthole.so.0")
-	}
-	c, err := core.Open("", nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = c.Close() })
+	c := library(t)
 	want, s := lives(t, c, 0, false)
 	if st := want.Status; st.Phase != api.Complete || st.Attempt != 2 || len(st.Incidents) != 1 || st.Incidents[0].Code != 7 || len(want.Created) != 4 || len(want.Pods) == 0 {
 		t.Fatalf("%+v", want)

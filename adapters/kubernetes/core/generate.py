@@ -39,6 +39,7 @@ import "C"
 import "unsafe"
 
 // The layouts that cgo reads out of the headers are those of the model, or this package does not compile.
+
 """
 # What cgo puts an underscore before: Go's keywords.
 KEYWORDS = {"break", "case", "chan", "const", "continue", "default", "defer", "else", "fallthrough", "for", "func", "go", "goto",
@@ -74,7 +75,7 @@ def layouts(model) -> str:
     out = [LAYOUTS_HEAD]
     for struct in model["structs"]:
         name = f"C.{struct['name']}{{}}"
-        out.append(f"\nvar _ [{struct['size']}]struct{{}} = [unsafe.Sizeof({name})]struct{{}}{{}}\n")
+        out.append(f"var _ [{struct['size']}]struct{{}} = [unsafe.Sizeof({name})]struct{{}}{{}}\n")
         for field in struct["fields"]:
             member = f"{name}.{'_' if field['name'] in KEYWORDS else ''}{field['name']}"
             out.append(f"var _ [{field['offset']}]struct{{}} = [unsafe.Offsetof({member})]struct{{}}{{}}\n")

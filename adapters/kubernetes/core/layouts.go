@@ -15,45 +15,36 @@ import "unsafe"
 var _ [16]struct{} = [unsafe.Sizeof(C.thole_str{})]struct{}{}
 var _ [0]struct{} = [unsafe.Offsetof(C.thole_str{}.data)]struct{}{}
 var _ [8]struct{} = [unsafe.Offsetof(C.thole_str{}.len)]struct{}{}
-
 var _ [16]struct{} = [unsafe.Sizeof(C.thole_bytes{})]struct{}{}
 var _ [0]struct{} = [unsafe.Offsetof(C.thole_bytes{}.data)]struct{}{}
 var _ [8]struct{} = [unsafe.Offsetof(C.thole_bytes{}.len)]struct{}{}
-
 var _ [24]struct{} = [unsafe.Sizeof(C.thole_list{})]struct{}{}
 var _ [0]struct{} = [unsafe.Offsetof(C.thole_list{}.data)]struct{}{}
 var _ [8]struct{} = [unsafe.Offsetof(C.thole_list{}.count)]struct{}{}
 var _ [16]struct{} = [unsafe.Offsetof(C.thole_list{}.stride)]struct{}{}
-
 var _ [16]struct{} = [unsafe.Sizeof(C.thole_id{})]struct{}{}
 var _ [0]struct{} = [unsafe.Offsetof(C.thole_id{}.hi)]struct{}{}
 var _ [8]struct{} = [unsafe.Offsetof(C.thole_id{}.lo)]struct{}{}
-
 var _ [24]struct{} = [unsafe.Sizeof(C.thole_buffer{})]struct{}{}
 var _ [0]struct{} = [unsafe.Offsetof(C.thole_buffer{}.data)]struct{}{}
 var _ [8]struct{} = [unsafe.Offsetof(C.thole_buffer{}.size)]struct{}{}
 var _ [16]struct{} = [unsafe.Offsetof(C.thole_buffer{}.used)]struct{}{}
-
 var _ [8]struct{} = [unsafe.Sizeof(C.thole_writer{})]struct{}{}
 var _ [0]struct{} = [unsafe.Offsetof(C.thole_writer{}.v)]struct{}{}
-
 var _ [8]struct{} = [unsafe.Sizeof(C.thole_reader{})]struct{}{}
 var _ [0]struct{} = [unsafe.Offsetof(C.thole_reader{}.v)]struct{}{}
-
 var _ [56]struct{} = [unsafe.Sizeof(C.thole_key{})]struct{}{}
 var _ [0]struct{} = [unsafe.Offsetof(C.thole_key{}.struct_size)]struct{}{}
 var _ [8]struct{} = [unsafe.Offsetof(C.thole_key{}.kind)]struct{}{}
 var _ [12]struct{} = [unsafe.Offsetof(C.thole_key{}.reserved)]struct{}{}
 var _ [16]struct{} = [unsafe.Offsetof(C.thole_key{}.path)]struct{}{}
 var _ [32]struct{} = [unsafe.Offsetof(C.thole_key{}.arguments)]struct{}{}
-
 var _ [64]struct{} = [unsafe.Sizeof(C.thole_store{})]struct{}{}
 var _ [0]struct{} = [unsafe.Offsetof(C.thole_store{}.struct_size)]struct{}{}
 var _ [8]struct{} = [unsafe.Offsetof(C.thole_store{}.folder)]struct{}{}
 var _ [24]struct{} = [unsafe.Offsetof(C.thole_store{}.run)]struct{}{}
 var _ [40]struct{} = [unsafe.Offsetof(C.thole_store{}.key)]struct{}{}
 var _ [48]struct{} = [unsafe.Offsetof(C.thole_store{}.anchor)]struct{}{}
-
 var _ [88]struct{} = [unsafe.Sizeof(C.thole_item{})]struct{}{}
 var _ [0]struct{} = [unsafe.Offsetof(C.thole_item{}.struct_size)]struct{}{}
 var _ [8]struct{} = [unsafe.Offsetof(C.thole_item{}.name)]struct{}{}
@@ -64,14 +55,12 @@ var _ [48]struct{} = [unsafe.Offsetof(C.thole_item{}.shape)]struct{}{}
 var _ [56]struct{} = [unsafe.Offsetof(C.thole_item{}.start)]struct{}{}
 var _ [64]struct{} = [unsafe.Offsetof(C.thole_item{}.extent)]struct{}{}
 var _ [72]struct{} = [unsafe.Offsetof(C.thole_item{}.data)]struct{}{}
-
 var _ [32]struct{} = [unsafe.Sizeof(C.thole_save{})]struct{}{}
 var _ [0]struct{} = [unsafe.Offsetof(C.thole_save{}.struct_size)]struct{}{}
 var _ [8]struct{} = [unsafe.Offsetof(C.thole_save{}.attempt)]struct{}{}
 var _ [16]struct{} = [unsafe.Offsetof(C.thole_save{}.step)]struct{}{}
 var _ [24]struct{} = [unsafe.Offsetof(C.thole_save{}.part)]struct{}{}
 var _ [28]struct{} = [unsafe.Offsetof(C.thole_save{}.parts)]struct{}{}
-
 var _ [56]struct{} = [unsafe.Sizeof(C.thole_sealed{})]struct{}{}
 var _ [0]struct{} = [unsafe.Offsetof(C.thole_sealed{}.struct_size)]struct{}{}
 var _ [8]struct{} = [unsafe.Offsetof(C.thole_sealed{}.committed)]struct{}{}
@@ -80,7 +69,6 @@ var _ [16]struct{} = [unsafe.Offsetof(C.thole_sealed{}.bytes)]struct{}{}
 var _ [24]struct{} = [unsafe.Offsetof(C.thole_sealed{}.file_bytes)]struct{}{}
 var _ [32]struct{} = [unsafe.Offsetof(C.thole_sealed{}.duration_ns)]struct{}{}
 var _ [40]struct{} = [unsafe.Offsetof(C.thole_sealed{}.checkpoint)]struct{}{}
-
 var _ [120]struct{} = [unsafe.Sizeof(C.thole_checkpoint_info{})]struct{}{}
 var _ [0]struct{} = [unsafe.Offsetof(C.thole_checkpoint_info{}.struct_size)]struct{}{}
 var _ [8]struct{} = [unsafe.Offsetof(C.thole_checkpoint_info{}.checkpoint)]struct{}{}
@@ -96,35 +84,29 @@ var _ [72]struct{} = [unsafe.Offsetof(C.thole_checkpoint_info{}.file_bytes)]stru
 var _ [80]struct{} = [unsafe.Offsetof(C.thole_checkpoint_info{}.committed_unix_ns)]struct{}{}
 var _ [88]struct{} = [unsafe.Offsetof(C.thole_checkpoint_info{}.path)]struct{}{}
 var _ [104]struct{} = [unsafe.Offsetof(C.thole_checkpoint_info{}.reason)]struct{}{}
-
 var _ [32]struct{} = [unsafe.Sizeof(C.thole_checkpoint_list{})]struct{}{}
 var _ [0]struct{} = [unsafe.Offsetof(C.thole_checkpoint_list{}.struct_size)]struct{}{}
 var _ [8]struct{} = [unsafe.Offsetof(C.thole_checkpoint_list{}.checkpoints)]struct{}{}
-
 var _ [40]struct{} = [unsafe.Sizeof(C.thole_checkpoint_contents{})]struct{}{}
 var _ [0]struct{} = [unsafe.Offsetof(C.thole_checkpoint_contents{}.struct_size)]struct{}{}
 var _ [8]struct{} = [unsafe.Offsetof(C.thole_checkpoint_contents{}.info)]struct{}{}
 var _ [16]struct{} = [unsafe.Offsetof(C.thole_checkpoint_contents{}.items)]struct{}{}
-
 var _ [32]struct{} = [unsafe.Sizeof(C.thole_verified{})]struct{}{}
 var _ [0]struct{} = [unsafe.Offsetof(C.thole_verified{}.struct_size)]struct{}{}
 var _ [8]struct{} = [unsafe.Offsetof(C.thole_verified{}.parts)]struct{}{}
 var _ [12]struct{} = [unsafe.Offsetof(C.thole_verified{}.reserved)]struct{}{}
 var _ [16]struct{} = [unsafe.Offsetof(C.thole_verified{}.chunks)]struct{}{}
 var _ [24]struct{} = [unsafe.Offsetof(C.thole_verified{}.bytes)]struct{}{}
-
 var _ [40]struct{} = [unsafe.Sizeof(C.thole_which{})]struct{}{}
 var _ [0]struct{} = [unsafe.Offsetof(C.thole_which{}.struct_size)]struct{}{}
 var _ [8]struct{} = [unsafe.Offsetof(C.thole_which{}.by)]struct{}{}
 var _ [12]struct{} = [unsafe.Offsetof(C.thole_which{}.reserved)]struct{}{}
 var _ [16]struct{} = [unsafe.Offsetof(C.thole_which{}.step)]struct{}{}
 var _ [24]struct{} = [unsafe.Offsetof(C.thole_which{}.checkpoint)]struct{}{}
-
 var _ [32]struct{} = [unsafe.Sizeof(C.thole_fenced{})]struct{}{}
 var _ [0]struct{} = [unsafe.Offsetof(C.thole_fenced{}.struct_size)]struct{}{}
 var _ [8]struct{} = [unsafe.Offsetof(C.thole_fenced{}.checkpoint)]struct{}{}
 var _ [24]struct{} = [unsafe.Offsetof(C.thole_fenced{}.step)]struct{}{}
-
 var _ [64]struct{} = [unsafe.Sizeof(C.thole_box{})]struct{}{}
 var _ [0]struct{} = [unsafe.Offsetof(C.thole_box{}.struct_size)]struct{}{}
 var _ [8]struct{} = [unsafe.Offsetof(C.thole_box{}.name)]struct{}{}
@@ -134,7 +116,6 @@ var _ [40]struct{} = [unsafe.Offsetof(C.thole_box{}.dims)]struct{}{}
 var _ [44]struct{} = [unsafe.Offsetof(C.thole_box{}.reserved)]struct{}{}
 var _ [48]struct{} = [unsafe.Offsetof(C.thole_box{}.to)]struct{}{}
 var _ [56]struct{} = [unsafe.Offsetof(C.thole_box{}.size)]struct{}{}
-
 var _ [104]struct{} = [unsafe.Sizeof(C.thole_checkpoint_api{})]struct{}{}
 var _ [0]struct{} = [unsafe.Offsetof(C.thole_checkpoint_api{}.struct_size)]struct{}{}
 var _ [8]struct{} = [unsafe.Offsetof(C.thole_checkpoint_api{}.fence)]struct{}{}
@@ -149,23 +130,19 @@ var _ [72]struct{} = [unsafe.Offsetof(C.thole_checkpoint_api{}.close)]struct{}{}
 var _ [80]struct{} = [unsafe.Offsetof(C.thole_checkpoint_api{}.list)]struct{}{}
 var _ [88]struct{} = [unsafe.Offsetof(C.thole_checkpoint_api{}.verify)]struct{}{}
 var _ [96]struct{} = [unsafe.Offsetof(C.thole_checkpoint_api{}.retire)]struct{}{}
-
 var _ [8]struct{} = [unsafe.Sizeof(C.thole_core{})]struct{}{}
 var _ [0]struct{} = [unsafe.Offsetof(C.thole_core{}.v)]struct{}{}
-
 var _ [32]struct{} = [unsafe.Sizeof(C.thole_host_log{})]struct{}{}
 var _ [0]struct{} = [unsafe.Offsetof(C.thole_host_log{}.struct_size)]struct{}{}
 var _ [8]struct{} = [unsafe.Offsetof(C.thole_host_log{}.self)]struct{}{}
 var _ [16]struct{} = [unsafe.Offsetof(C.thole_host_log{}.level)]struct{}{}
 var _ [20]struct{} = [unsafe.Offsetof(C.thole_host_log{}.reserved)]struct{}{}
 var _ [24]struct{} = [unsafe.Offsetof(C.thole_host_log{}.write)]struct{}{}
-
 var _ [48]struct{} = [unsafe.Sizeof(C.thole_core_options{})]struct{}{}
 var _ [0]struct{} = [unsafe.Offsetof(C.thole_core_options{}.struct_size)]struct{}{}
 var _ [8]struct{} = [unsafe.Offsetof(C.thole_core_options{}.log)]struct{}{}
 var _ [16]struct{} = [unsafe.Offsetof(C.thole_core_options{}.state)]struct{}{}
 var _ [32]struct{} = [unsafe.Offsetof(C.thole_core_options{}.metrics)]struct{}{}
-
 var _ [104]struct{} = [unsafe.Sizeof(C.thole_plugin_info{})]struct{}{}
 var _ [0]struct{} = [unsafe.Offsetof(C.thole_plugin_info{}.struct_size)]struct{}{}
 var _ [8]struct{} = [unsafe.Offsetof(C.thole_plugin_info{}.id)]struct{}{}
@@ -174,11 +151,9 @@ var _ [40]struct{} = [unsafe.Offsetof(C.thole_plugin_info{}.version)]struct{}{}
 var _ [56]struct{} = [unsafe.Offsetof(C.thole_plugin_info{}.manifest)]struct{}{}
 var _ [72]struct{} = [unsafe.Offsetof(C.thole_plugin_info{}.reason)]struct{}{}
 var _ [88]struct{} = [unsafe.Offsetof(C.thole_plugin_info{}.message)]struct{}{}
-
 var _ [32]struct{} = [unsafe.Sizeof(C.thole_plugin_list{})]struct{}{}
 var _ [0]struct{} = [unsafe.Offsetof(C.thole_plugin_list{}.struct_size)]struct{}{}
 var _ [8]struct{} = [unsafe.Offsetof(C.thole_plugin_list{}.plugins)]struct{}{}
-
 var _ [48]struct{} = [unsafe.Sizeof(C.thole_core_api{})]struct{}{}
 var _ [0]struct{} = [unsafe.Offsetof(C.thole_core_api{}.struct_size)]struct{}{}
 var _ [8]struct{} = [unsafe.Offsetof(C.thole_core_api{}.open)]struct{}{}
@@ -186,7 +161,6 @@ var _ [16]struct{} = [unsafe.Offsetof(C.thole_core_api{}.close)]struct{}{}
 var _ [24]struct{} = [unsafe.Offsetof(C.thole_core_api{}.load)]struct{}{}
 var _ [32]struct{} = [unsafe.Offsetof(C.thole_core_api{}.plugins)]struct{}{}
 var _ [40]struct{} = [unsafe.Offsetof(C.thole_core_api{}.key_new)]struct{}{}
-
 var _ [96]struct{} = [unsafe.Sizeof(C.thole_root{})]struct{}{}
 var _ [0]struct{} = [unsafe.Offsetof(C.thole_root{}.struct_size)]struct{}{}
 var _ [8]struct{} = [unsafe.Offsetof(C.thole_root{}.abi_major)]struct{}{}
@@ -200,11 +174,9 @@ var _ [64]struct{} = [unsafe.Offsetof(C.thole_root{}.device)]struct{}{}
 var _ [72]struct{} = [unsafe.Offsetof(C.thole_root{}.partition)]struct{}{}
 var _ [80]struct{} = [unsafe.Offsetof(C.thole_root{}.metrics)]struct{}{}
 var _ [88]struct{} = [unsafe.Offsetof(C.thole_root{}.recovery)]struct{}{}
-
 var _ [8]struct{} = [unsafe.Sizeof(C.thole_mig_place{})]struct{}{}
 var _ [0]struct{} = [unsafe.Offsetof(C.thole_mig_place{}.start)]struct{}{}
 var _ [4]struct{} = [unsafe.Offsetof(C.thole_mig_place{}.size)]struct{}{}
-
 var _ [64]struct{} = [unsafe.Sizeof(C.thole_mig_profile{})]struct{}{}
 var _ [0]struct{} = [unsafe.Offsetof(C.thole_mig_profile{}.struct_size)]struct{}{}
 var _ [8]struct{} = [unsafe.Offsetof(C.thole_mig_profile{}.name)]struct{}{}
@@ -212,7 +184,6 @@ var _ [24]struct{} = [unsafe.Offsetof(C.thole_mig_profile{}.memory_mib)]struct{}
 var _ [32]struct{} = [unsafe.Offsetof(C.thole_mig_profile{}.count)]struct{}{}
 var _ [36]struct{} = [unsafe.Offsetof(C.thole_mig_profile{}.share_milli)]struct{}{}
 var _ [40]struct{} = [unsafe.Offsetof(C.thole_mig_profile{}.placements)]struct{}{}
-
 var _ [88]struct{} = [unsafe.Sizeof(C.thole_gpu{})]struct{}{}
 var _ [0]struct{} = [unsafe.Offsetof(C.thole_gpu{}.struct_size)]struct{}{}
 var _ [8]struct{} = [unsafe.Offsetof(C.thole_gpu{}.uuid)]struct{}{}
@@ -222,7 +193,6 @@ var _ [48]struct{} = [unsafe.Offsetof(C.thole_gpu{}.context_mib)]struct{}{}
 var _ [56]struct{} = [unsafe.Offsetof(C.thole_gpu{}.flags)]struct{}{}
 var _ [60]struct{} = [unsafe.Offsetof(C.thole_gpu{}.max_vgpus)]struct{}{}
 var _ [64]struct{} = [unsafe.Offsetof(C.thole_gpu{}.mig)]struct{}{}
-
 var _ [120]struct{} = [unsafe.Sizeof(C.thole_node{})]struct{}{}
 var _ [0]struct{} = [unsafe.Offsetof(C.thole_node{}.struct_size)]struct{}{}
 var _ [8]struct{} = [unsafe.Offsetof(C.thole_node{}.name)]struct{}{}
@@ -233,13 +203,11 @@ var _ [64]struct{} = [unsafe.Offsetof(C.thole_node{}.flags)]struct{}{}
 var _ [68]struct{} = [unsafe.Offsetof(C.thole_node{}.reserved)]struct{}{}
 var _ [72]struct{} = [unsafe.Offsetof(C.thole_node{}.gpus)]struct{}{}
 var _ [96]struct{} = [unsafe.Offsetof(C.thole_node{}.labels)]struct{}{}
-
 var _ [32]struct{} = [unsafe.Sizeof(C.thole_topology{})]struct{}{}
 var _ [0]struct{} = [unsafe.Offsetof(C.thole_topology{}.struct_size)]struct{}{}
 var _ [8]struct{} = [unsafe.Offsetof(C.thole_topology{}.level)]struct{}{}
 var _ [24]struct{} = [unsafe.Offsetof(C.thole_topology{}.mode)]struct{}{}
 var _ [28]struct{} = [unsafe.Offsetof(C.thole_topology{}.reserved)]struct{}{}
-
 var _ [144]struct{} = [unsafe.Sizeof(C.thole_role{})]struct{}{}
 var _ [0]struct{} = [unsafe.Offsetof(C.thole_role{}.struct_size)]struct{}{}
 var _ [8]struct{} = [unsafe.Offsetof(C.thole_role{}.name)]struct{}{}
@@ -256,13 +224,11 @@ var _ [88]struct{} = [unsafe.Offsetof(C.thole_role{}.cpu_milli)]struct{}{}
 var _ [96]struct{} = [unsafe.Offsetof(C.thole_role{}.memory_mib)]struct{}{}
 var _ [104]struct{} = [unsafe.Offsetof(C.thole_role{}.topology)]struct{}{}
 var _ [128]struct{} = [unsafe.Offsetof(C.thole_role{}.label)]struct{}{}
-
 var _ [72]struct{} = [unsafe.Sizeof(C.thole_gang_request{})]struct{}{}
 var _ [0]struct{} = [unsafe.Offsetof(C.thole_gang_request{}.struct_size)]struct{}{}
 var _ [8]struct{} = [unsafe.Offsetof(C.thole_gang_request{}.gang)]struct{}{}
 var _ [24]struct{} = [unsafe.Offsetof(C.thole_gang_request{}.roles)]struct{}{}
 var _ [48]struct{} = [unsafe.Offsetof(C.thole_gang_request{}.topology)]struct{}{}
-
 var _ [80]struct{} = [unsafe.Sizeof(C.thole_grant{})]struct{}{}
 var _ [0]struct{} = [unsafe.Offsetof(C.thole_grant{}.struct_size)]struct{}{}
 var _ [8]struct{} = [unsafe.Offsetof(C.thole_grant{}.uuid)]struct{}{}
@@ -274,7 +240,6 @@ var _ [56]struct{} = [unsafe.Offsetof(C.thole_grant{}.mig)]struct{}{}
 var _ [64]struct{} = [unsafe.Offsetof(C.thole_grant{}.flags)]struct{}{}
 var _ [68]struct{} = [unsafe.Offsetof(C.thole_grant{}.reserved)]struct{}{}
 var _ [72]struct{} = [unsafe.Offsetof(C.thole_grant{}.context_mib)]struct{}{}
-
 var _ [64]struct{} = [unsafe.Sizeof(C.thole_placement{})]struct{}{}
 var _ [0]struct{} = [unsafe.Offsetof(C.thole_placement{}.struct_size)]struct{}{}
 var _ [8]struct{} = [unsafe.Offsetof(C.thole_placement{}.role)]struct{}{}
@@ -283,7 +248,6 @@ var _ [16]struct{} = [unsafe.Offsetof(C.thole_placement{}.first_rank)]struct{}{}
 var _ [20]struct{} = [unsafe.Offsetof(C.thole_placement{}.ranks)]struct{}{}
 var _ [24]struct{} = [unsafe.Offsetof(C.thole_placement{}.node)]struct{}{}
 var _ [40]struct{} = [unsafe.Offsetof(C.thole_placement{}.grants)]struct{}{}
-
 var _ [72]struct{} = [unsafe.Sizeof(C.thole_plan{})]struct{}{}
 var _ [0]struct{} = [unsafe.Offsetof(C.thole_plan{}.struct_size)]struct{}{}
 var _ [8]struct{} = [unsafe.Offsetof(C.thole_plan{}.gang)]struct{}{}
@@ -292,11 +256,9 @@ var _ [28]struct{} = [unsafe.Offsetof(C.thole_plan{}.ranks)]struct{}{}
 var _ [32]struct{} = [unsafe.Offsetof(C.thole_plan{}.revision)]struct{}{}
 var _ [40]struct{} = [unsafe.Offsetof(C.thole_plan{}.expires_ns)]struct{}{}
 var _ [48]struct{} = [unsafe.Offsetof(C.thole_plan{}.placements)]struct{}{}
-
 var _ [32]struct{} = [unsafe.Sizeof(C.thole_plan_list{})]struct{}{}
 var _ [0]struct{} = [unsafe.Offsetof(C.thole_plan_list{}.struct_size)]struct{}{}
 var _ [8]struct{} = [unsafe.Offsetof(C.thole_plan_list{}.plans)]struct{}{}
-
 var _ [120]struct{} = [unsafe.Sizeof(C.thole_explanation{})]struct{}{}
 var _ [0]struct{} = [unsafe.Offsetof(C.thole_explanation{}.struct_size)]struct{}{}
 var _ [8]struct{} = [unsafe.Offsetof(C.thole_explanation{}.fits)]struct{}{}
@@ -309,12 +271,10 @@ var _ [56]struct{} = [unsafe.Offsetof(C.thole_explanation{}.reason)]struct{}{}
 var _ [72]struct{} = [unsafe.Offsetof(C.thole_explanation{}.message)]struct{}{}
 var _ [88]struct{} = [unsafe.Offsetof(C.thole_explanation{}.blockers)]struct{}{}
 var _ [112]struct{} = [unsafe.Offsetof(C.thole_explanation{}.largest_hole_mib)]struct{}{}
-
 var _ [32]struct{} = [unsafe.Sizeof(C.thole_blocker{})]struct{}{}
 var _ [0]struct{} = [unsafe.Offsetof(C.thole_blocker{}.struct_size)]struct{}{}
 var _ [8]struct{} = [unsafe.Offsetof(C.thole_blocker{}.what)]struct{}{}
 var _ [24]struct{} = [unsafe.Offsetof(C.thole_blocker{}.nodes)]struct{}{}
-
 var _ [88]struct{} = [unsafe.Sizeof(C.thole_gpu_use{})]struct{}{}
 var _ [0]struct{} = [unsafe.Offsetof(C.thole_gpu_use{}.struct_size)]struct{}{}
 var _ [8]struct{} = [unsafe.Offsetof(C.thole_gpu_use{}.node)]struct{}{}
@@ -326,26 +286,22 @@ var _ [64]struct{} = [unsafe.Offsetof(C.thole_gpu_use{}.memory_mib)]struct{}{}
 var _ [72]struct{} = [unsafe.Offsetof(C.thole_gpu_use{}.free_memory_mib)]struct{}{}
 var _ [80]struct{} = [unsafe.Offsetof(C.thole_gpu_use{}.free_share_milli)]struct{}{}
 var _ [84]struct{} = [unsafe.Offsetof(C.thole_gpu_use{}.reserved)]struct{}{}
-
 var _ [48]struct{} = [unsafe.Sizeof(C.thole_usage{})]struct{}{}
 var _ [0]struct{} = [unsafe.Offsetof(C.thole_usage{}.struct_size)]struct{}{}
 var _ [8]struct{} = [unsafe.Offsetof(C.thole_usage{}.revision)]struct{}{}
 var _ [16]struct{} = [unsafe.Offsetof(C.thole_usage{}.digest)]struct{}{}
 var _ [24]struct{} = [unsafe.Offsetof(C.thole_usage{}.gpus)]struct{}{}
-
 var _ [48]struct{} = [unsafe.Sizeof(C.thole_gang_query{})]struct{}{}
 var _ [0]struct{} = [unsafe.Offsetof(C.thole_gang_query{}.struct_size)]struct{}{}
 var _ [8]struct{} = [unsafe.Offsetof(C.thole_gang_query{}.now_ns)]struct{}{}
 var _ [16]struct{} = [unsafe.Offsetof(C.thole_gang_query{}.gang)]struct{}{}
 var _ [32]struct{} = [unsafe.Offsetof(C.thole_gang_query{}.node)]struct{}{}
-
 var _ [32]struct{} = [unsafe.Sizeof(C.thole_reservation{})]struct{}{}
 var _ [0]struct{} = [unsafe.Offsetof(C.thole_reservation{}.struct_size)]struct{}{}
 var _ [8]struct{} = [unsafe.Offsetof(C.thole_reservation{}.now_ns)]struct{}{}
 var _ [16]struct{} = [unsafe.Offsetof(C.thole_reservation{}.expires_ns)]struct{}{}
 var _ [24]struct{} = [unsafe.Offsetof(C.thole_reservation{}.flags)]struct{}{}
 var _ [28]struct{} = [unsafe.Offsetof(C.thole_reservation{}.reserved)]struct{}{}
-
 var _ [96]struct{} = [unsafe.Sizeof(C.thole_gang_api{})]struct{}{}
 var _ [0]struct{} = [unsafe.Offsetof(C.thole_gang_api{}.struct_size)]struct{}{}
 var _ [8]struct{} = [unsafe.Offsetof(C.thole_gang_api{}.set_levels)]struct{}{}
@@ -359,11 +315,9 @@ var _ [64]struct{} = [unsafe.Offsetof(C.thole_gang_api{}.cancel)]struct{}{}
 var _ [72]struct{} = [unsafe.Offsetof(C.thole_gang_api{}.release)]struct{}{}
 var _ [80]struct{} = [unsafe.Offsetof(C.thole_gang_api{}.gangs)]struct{}{}
 var _ [88]struct{} = [unsafe.Offsetof(C.thole_gang_api{}.usage)]struct{}{}
-
 var _ [16]struct{} = [unsafe.Sizeof(C.thole_plugin_host{})]struct{}{}
 var _ [0]struct{} = [unsafe.Offsetof(C.thole_plugin_host{}.struct_size)]struct{}{}
 var _ [8]struct{} = [unsafe.Offsetof(C.thole_plugin_host{}.log)]struct{}{}
-
 var _ [72]struct{} = [unsafe.Sizeof(C.thole_plugin{})]struct{}{}
 var _ [0]struct{} = [unsafe.Offsetof(C.thole_plugin{}.struct_size)]struct{}{}
 var _ [8]struct{} = [unsafe.Offsetof(C.thole_plugin{}.abi_major)]struct{}{}
@@ -373,7 +327,6 @@ var _ [32]struct{} = [unsafe.Offsetof(C.thole_plugin{}.version)]struct{}{}
 var _ [48]struct{} = [unsafe.Offsetof(C.thole_plugin{}.start)]struct{}{}
 var _ [56]struct{} = [unsafe.Offsetof(C.thole_plugin{}.stop)]struct{}{}
 var _ [64]struct{} = [unsafe.Offsetof(C.thole_plugin{}.device)]struct{}{}
-
 var _ [472]struct{} = [unsafe.Sizeof(C.thole_status{})]struct{}{}
 var _ [0]struct{} = [unsafe.Offsetof(C.thole_status{}.struct_size)]struct{}{}
 var _ [8]struct{} = [unsafe.Offsetof(C.thole_status{}.code)]struct{}{}
@@ -382,19 +335,15 @@ var _ [16]struct{} = [unsafe.Offsetof(C.thole_status{}.os_errno)]struct{}{}
 var _ [20]struct{} = [unsafe.Offsetof(C.thole_status{}.device_code)]struct{}{}
 var _ [24]struct{} = [unsafe.Offsetof(C.thole_status{}.reason)]struct{}{}
 var _ [72]struct{} = [unsafe.Offsetof(C.thole_status{}.message)]struct{}{}
-
 var _ [32]struct{} = [unsafe.Sizeof(C.thole_gpu_list{})]struct{}{}
 var _ [0]struct{} = [unsafe.Offsetof(C.thole_gpu_list{}.struct_size)]struct{}{}
 var _ [8]struct{} = [unsafe.Offsetof(C.thole_gpu_list{}.gpus)]struct{}{}
-
 var _ [16]struct{} = [unsafe.Sizeof(C.thole_device_plugin{})]struct{}{}
 var _ [0]struct{} = [unsafe.Offsetof(C.thole_device_plugin{}.struct_size)]struct{}{}
 var _ [8]struct{} = [unsafe.Offsetof(C.thole_device_plugin{}.list)]struct{}{}
-
 var _ [16]struct{} = [unsafe.Sizeof(C.thole_device_api{})]struct{}{}
 var _ [0]struct{} = [unsafe.Offsetof(C.thole_device_api{}.struct_size)]struct{}{}
 var _ [8]struct{} = [unsafe.Offsetof(C.thole_device_api{}.list)]struct{}{}
-
 var _ [72]struct{} = [unsafe.Sizeof(C.thole_note{})]struct{}{}
 var _ [0]struct{} = [unsafe.Offsetof(C.thole_note{}.struct_size)]struct{}{}
 var _ [8]struct{} = [unsafe.Offsetof(C.thole_note{}.line)]struct{}{}
@@ -404,21 +353,18 @@ var _ [32]struct{} = [unsafe.Offsetof(C.thole_note{}.reason)]struct{}{}
 var _ [48]struct{} = [unsafe.Offsetof(C.thole_note{}.message)]struct{}{}
 var _ [64]struct{} = [unsafe.Offsetof(C.thole_note{}.error)]struct{}{}
 var _ [68]struct{} = [unsafe.Offsetof(C.thole_note{}.reserved)]struct{}{}
-
 var _ [80]struct{} = [unsafe.Sizeof(C.thole_document{})]struct{}{}
 var _ [0]struct{} = [unsafe.Offsetof(C.thole_document{}.struct_size)]struct{}{}
 var _ [8]struct{} = [unsafe.Offsetof(C.thole_document{}.kind)]struct{}{}
 var _ [24]struct{} = [unsafe.Offsetof(C.thole_document{}.name)]struct{}{}
 var _ [40]struct{} = [unsafe.Offsetof(C.thole_document{}.json)]struct{}{}
 var _ [56]struct{} = [unsafe.Offsetof(C.thole_document{}.notes)]struct{}{}
-
 var _ [40]struct{} = [unsafe.Sizeof(C.thole_job_api{})]struct{}{}
 var _ [0]struct{} = [unsafe.Offsetof(C.thole_job_api{}.struct_size)]struct{}{}
 var _ [8]struct{} = [unsafe.Offsetof(C.thole_job_api{}.read)]struct{}{}
 var _ [16]struct{} = [unsafe.Offsetof(C.thole_job_api{}.gang)]struct{}{}
 var _ [24]struct{} = [unsafe.Offsetof(C.thole_job_api{}.nodes)]struct{}{}
 var _ [32]struct{} = [unsafe.Offsetof(C.thole_job_api{}.schema)]struct{}{}
-
 var _ [104]struct{} = [unsafe.Sizeof(C.thole_family{})]struct{}{}
 var _ [0]struct{} = [unsafe.Offsetof(C.thole_family{}.struct_size)]struct{}{}
 var _ [8]struct{} = [unsafe.Offsetof(C.thole_family{}.name)]struct{}{}
@@ -429,21 +375,18 @@ var _ [60]struct{} = [unsafe.Offsetof(C.thole_family{}.max_series)]struct{}{}
 var _ [64]struct{} = [unsafe.Offsetof(C.thole_family{}.labels)]struct{}{}
 var _ [88]struct{} = [unsafe.Offsetof(C.thole_family{}.bounds)]struct{}{}
 var _ [96]struct{} = [unsafe.Offsetof(C.thole_family{}.bound_count)]struct{}{}
-
 var _ [40]struct{} = [unsafe.Sizeof(C.thole_cell{})]struct{}{}
 var _ [0]struct{} = [unsafe.Offsetof(C.thole_cell{}.value)]struct{}{}
 var _ [8]struct{} = [unsafe.Offsetof(C.thole_cell{}.count)]struct{}{}
 var _ [16]struct{} = [unsafe.Offsetof(C.thole_cell{}.buckets)]struct{}{}
 var _ [24]struct{} = [unsafe.Offsetof(C.thole_cell{}.bounds)]struct{}{}
 var _ [32]struct{} = [unsafe.Offsetof(C.thole_cell{}.bound_count)]struct{}{}
-
 var _ [40]struct{} = [unsafe.Sizeof(C.thole_metrics_api{})]struct{}{}
 var _ [0]struct{} = [unsafe.Offsetof(C.thole_metrics_api{}.struct_size)]struct{}{}
 var _ [8]struct{} = [unsafe.Offsetof(C.thole_metrics_api{}.define)]struct{}{}
 var _ [16]struct{} = [unsafe.Offsetof(C.thole_metrics_api{}.bind)]struct{}{}
 var _ [24]struct{} = [unsafe.Offsetof(C.thole_metrics_api{}.collect)]struct{}{}
 var _ [32]struct{} = [unsafe.Offsetof(C.thole_metrics_api{}.render)]struct{}{}
-
 var _ [72]struct{} = [unsafe.Sizeof(C.thole_record_device{})]struct{}{}
 var _ [0]struct{} = [unsafe.Offsetof(C.thole_record_device{}.struct_size)]struct{}{}
 var _ [8]struct{} = [unsafe.Offsetof(C.thole_record_device{}.uuid)]struct{}{}
@@ -454,7 +397,6 @@ var _ [40]struct{} = [unsafe.Offsetof(C.thole_record_device{}.mig_profile)]struc
 var _ [56]struct{} = [unsafe.Offsetof(C.thole_record_device{}.mig)]struct{}{}
 var _ [64]struct{} = [unsafe.Offsetof(C.thole_record_device{}.backend)]struct{}{}
 var _ [68]struct{} = [unsafe.Offsetof(C.thole_record_device{}.reserved)]struct{}{}
-
 var _ [104]struct{} = [unsafe.Sizeof(C.thole_record{})]struct{}{}
 var _ [0]struct{} = [unsafe.Offsetof(C.thole_record{}.struct_size)]struct{}{}
 var _ [8]struct{} = [unsafe.Offsetof(C.thole_record{}.gang)]struct{}{}
@@ -465,14 +407,12 @@ var _ [56]struct{} = [unsafe.Offsetof(C.thole_record{}.role)]struct{}{}
 var _ [72]struct{} = [unsafe.Offsetof(C.thole_record{}.member)]struct{}{}
 var _ [76]struct{} = [unsafe.Offsetof(C.thole_record{}.reserved)]struct{}{}
 var _ [80]struct{} = [unsafe.Offsetof(C.thole_record{}.devices)]struct{}{}
-
 var _ [56]struct{} = [unsafe.Sizeof(C.thole_assignment{})]struct{}{}
 var _ [0]struct{} = [unsafe.Offsetof(C.thole_assignment{}.struct_size)]struct{}{}
 var _ [8]struct{} = [unsafe.Offsetof(C.thole_assignment{}.record)]struct{}{}
 var _ [24]struct{} = [unsafe.Offsetof(C.thole_assignment{}.environment)]struct{}{}
 var _ [48]struct{} = [unsafe.Offsetof(C.thole_assignment{}.backend)]struct{}{}
 var _ [52]struct{} = [unsafe.Offsetof(C.thole_assignment{}.reserved)]struct{}{}
-
 var _ [64]struct{} = [unsafe.Sizeof(C.thole_member{})]struct{}{}
 var _ [0]struct{} = [unsafe.Offsetof(C.thole_member{}.struct_size)]struct{}{}
 var _ [8]struct{} = [unsafe.Offsetof(C.thole_member{}.gang)]struct{}{}
@@ -480,12 +420,10 @@ var _ [24]struct{} = [unsafe.Offsetof(C.thole_member{}.attempt)]struct{}{}
 var _ [32]struct{} = [unsafe.Offsetof(C.thole_member{}.generation)]struct{}{}
 var _ [40]struct{} = [unsafe.Offsetof(C.thole_member{}.role)]struct{}{}
 var _ [56]struct{} = [unsafe.Offsetof(C.thole_member{}.placement)]struct{}{}
-
 var _ [24]struct{} = [unsafe.Sizeof(C.thole_partition_api{})]struct{}{}
 var _ [0]struct{} = [unsafe.Offsetof(C.thole_partition_api{}.struct_size)]struct{}{}
 var _ [8]struct{} = [unsafe.Offsetof(C.thole_partition_api{}.assign)]struct{}{}
 var _ [16]struct{} = [unsafe.Offsetof(C.thole_partition_api{}.read_record)]struct{}{}
-
 var _ [56]struct{} = [unsafe.Sizeof(C.thole_incident{})]struct{}{}
 var _ [0]struct{} = [unsafe.Offsetof(C.thole_incident{}.struct_size)]struct{}{}
 var _ [8]struct{} = [unsafe.Offsetof(C.thole_incident{}.kind)]struct{}{}
@@ -495,7 +433,6 @@ var _ [20]struct{} = [unsafe.Offsetof(C.thole_incident{}.reserved)]struct{}{}
 var _ [24]struct{} = [unsafe.Offsetof(C.thole_incident{}.attempt)]struct{}{}
 var _ [32]struct{} = [unsafe.Offsetof(C.thole_incident{}.step)]struct{}{}
 var _ [40]struct{} = [unsafe.Offsetof(C.thole_incident{}.cause)]struct{}{}
-
 var _ [40]struct{} = [unsafe.Sizeof(C.thole_recovery_policy{})]struct{}{}
 var _ [0]struct{} = [unsafe.Offsetof(C.thole_recovery_policy{}.struct_size)]struct{}{}
 var _ [8]struct{} = [unsafe.Offsetof(C.thole_recovery_policy{}.max_incidents)]struct{}{}
@@ -504,7 +441,6 @@ var _ [16]struct{} = [unsafe.Offsetof(C.thole_recovery_policy{}.max_same_cause)]
 var _ [20]struct{} = [unsafe.Offsetof(C.thole_recovery_policy{}.reserved)]struct{}{}
 var _ [24]struct{} = [unsafe.Offsetof(C.thole_recovery_policy{}.min_delay_ns)]struct{}{}
 var _ [32]struct{} = [unsafe.Offsetof(C.thole_recovery_policy{}.max_delay_ns)]struct{}{}
-
 var _ [56]struct{} = [unsafe.Sizeof(C.thole_decision{})]struct{}{}
 var _ [0]struct{} = [unsafe.Offsetof(C.thole_decision{}.struct_size)]struct{}{}
 var _ [8]struct{} = [unsafe.Offsetof(C.thole_decision{}.action)]struct{}{}
@@ -512,7 +448,6 @@ var _ [12]struct{} = [unsafe.Offsetof(C.thole_decision{}.without_progress)]struc
 var _ [16]struct{} = [unsafe.Offsetof(C.thole_decision{}.delay_ns)]struct{}{}
 var _ [24]struct{} = [unsafe.Offsetof(C.thole_decision{}.reason)]struct{}{}
 var _ [40]struct{} = [unsafe.Offsetof(C.thole_decision{}.message)]struct{}{}
-
 var _ [16]struct{} = [unsafe.Sizeof(C.thole_recovery_api{})]struct{}{}
 var _ [0]struct{} = [unsafe.Offsetof(C.thole_recovery_api{}.struct_size)]struct{}{}
 var _ [8]struct{} = [unsafe.Offsetof(C.thole_recovery_api{}.decide)]struct{}{}
