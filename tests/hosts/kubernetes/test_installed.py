@@ -89,6 +89,20 @@ def test_refused_at_the_door(installed, resource, scheduler, sentence):
     print(refusal.value.message)
 
 
+@pytest.mark.parametrize("scheduler", ["thole-scheduler", "scheduler-plugins-scheduler"])
+def test_let_in_at_the_door(installed, scheduler):
+    """Both names of ours; the second is the one that KubeRay's operator gives to the pods of a RayCluster. Both profiles are there and place."""
+    name = f"let-in-{scheduler}"
+    thing = pod(name, 64, scheduler=scheduler)
+    installed.api.create("pods", thing)
+    try:
+        node = installed.wait_for(lambda: installed.api.get("pods", name)["spec"].get("nodeName"), f"{name} to be bound")
+        print(f"{scheduler}: bound to {node}")
+    finally:
+        installed.api.delete("pods", name)
+        installed.wait_for(lambda: name not in [p["metadata"]["name"] for p in installed.api.list("pods")], "the pod to be gone")
+
+
 def sentences(file):
     """What the local platform says of a file, without the places, which JSON does not have."""
     done = subprocess.run([os.environ["THOLE_COMMAND"], "--json", "validate", file], capture_output=True, text=True, check=False, timeout=60)

@@ -18,11 +18,16 @@ def served(whole_cluster):
     return whole_cluster
 
 
+def begin_operator(cluster, *options):
+    """KubeRay's operator."""
+    cluster.start("ray-operator", cluster.parts / "bin/ray-operator", f"--kubeconfig={cluster.kubeconfig('kuberay', 'system:masters')}",
+                  "--enable-leader-election=false", f"--metrics-addr={cluster.address}:26280", f"--health-probe-bind-address={cluster.address}:26281", *options)
+
+
 @pytest.fixture
 def operator(served, cluster, request):
     """The operator, with the options that a test wants."""
-    served.start("ray-operator", served.parts / "bin/ray-operator", f"--kubeconfig={served.kubeconfig('kuberay', 'system:masters')}",
-                 "--enable-leader-election=false", f"--metrics-addr={served.address}:26280", f"--health-probe-bind-address={served.address}:26281", *request.param)
+    begin_operator(served, *request.param)
     yield served
     for resource in ("rayjobs", "rayclusters"):
         for thing in served.api.list(resource):
@@ -63,18 +68,25 @@ def test_raycluster(operator):
     print(f"4 of 4 pods of the first on {len(set(bound(operator).values()))} nodes, 0 of 4 of the second: {reason}")
 
 
-@pytest.mark.parametrize("operator", [[]], indirect=True)
-def test_rayjob_by_labels(operator):
-    """The operator's scheduler-plugins backend refuses RayJobs; without it, labels in the templates are enough."""
+@pytest.mark.parametrize("operator", [["--batch-scheduler=scheduler-plugins"]], indirect=True)
+def test_rayjob(operator):
+    """The operator's scheduler-plugins backend refuses a RayJob, which gets no RayCluster; without it, labels in the templates are enough for the same object."""
     for n in range(2):
         add_node(operator, f"n{n}", mib=81920)
     ours = {"labels": {"thole.dev/gang": "job"}, "annotations": {"thole.dev/gang-size": "4"}}
     head, worker = template("head", 4096, **ours), template("worker", 40960, **ours)
     for t in (head, worker):
         t["spec"]["schedulerName"] = "thole-scheduler"
-    operator.api.create("rayjobs", {"apiVersion": "ray.io/v1", "kind": "RayJob", "metadata": {"name": "job", "namespace": "default"},
-                                    "spec": {"entrypoint": "true", "submissionMode": "HTTPMode", "rayClusterSpec": cluster_spec(head, worker)}})
+    operator.api.create("rayjobs", {
+        "apiVersion": "ray.io/v1", "kind": "RayJob", "metadata": {"name": "job", "namespace": "default", "labels": {"ray.io/gang-scheduling-enabled": "true"}},
+        "spec": {"entrypoint": "true", "submissionMode": "HTTPMode", "rayClusterSpec": cluster_spec(head, worker)}})
+    refusal = "currently only RayCluster is supported, got *v1.RayJob"
+    said = operator.wait_for(lambda: operator.log("ray-operator", 10000).count(refusal) >= 3 and refusal, "the backend to refuse it three times",
+                             said=lambda: operator.log("ray-operator"))
+    assert not operator.api.list("rayclusters") and not operator.api.list("pods")
+    operator.stop("ray-operator")
+    begin_operator(operator)
     operator.wait_for(lambda: len(bound(operator)) == 4, "the RayJob's cluster", said=lambda: operator.log("ray-operator") + json.dumps(bound(operator)))
     held = audit(operator, 81920)
     assert sum(held.values()) == 4096 + 3 * 40960
-    print(f"4 of 4 pods of the RayJob's cluster are bound, holding {sum(held.values())} MiB")
+    print(f"with the backend: {said}; without it: 4 of 4 pods of the same RayJob are bound, holding {sum(held.values())} MiB")
