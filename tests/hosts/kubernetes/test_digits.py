@@ -340,6 +340,9 @@ def test_node_lost(installed, space, local_digest):
     wait_for_checkpoint(installed, space, 60)
     name = members(installed, space, 1)[0]["spec"]["nodeName"]
     node = next(n for n in installed.nodes if n.name == name)
+    # What of ours goes with the node: where both replicas are on it, others have to be made first, after the 30 s of their tolerations.
+    lead = {leader(installed, program)[0] for program in ("thole-scheduler", "thole-controller")}
+    lost = [p["metadata"]["name"] + " (leads)" * (p["metadata"]["name"] in lead) for p in installed.api.list("pods", "thole-system") if p["spec"].get("nodeName") == name]
     node.stop()
     at = time.time()
     try:
@@ -351,4 +354,4 @@ def test_node_lost(installed, space, local_digest):
         installed.wait_for(lambda: capacity(installed, name) and installed.is_ready(name), f"{name} to be back", said=node.said)
     assert (end["incidents"][0]["kind"], end["incidents"][0]["node"]) == ("Node", name), end["incidents"]
     after = datetime.fromisoformat(end["incidents"][0]["time"].replace("Z", "+00:00")).timestamp() - at
-    print(f"digest {local_digest} = {local_digest}: {end['incidents'][0]['message']}, seen after {after:.1f} s (grace period of the cluster: 20 s)")
+    print(f"digest {local_digest} = {local_digest}: {end['incidents'][0]['message']}, seen after {after:.1f} s (grace period of the cluster: 20 s); with it: {', '.join(lost)}")
