@@ -200,7 +200,7 @@ def test_cancel_now_waits_for_nobody(installed, thole, request):
     request.addfinalizer(lambda: installed.kubectl("delete", "tj", "--all", "-n", space, seconds=120))
     deaf = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf', flush=True); time.sleep(600)"
     apply_job(installed, space, "deaf", gracePeriod="5m", roles=[
-        {"name": "r", "members": 1, "vgpu": {"memory": "1Gi"}, "cpu": "10m", "memory": "32Mi", "command": ["python3", "-c", deaf]}])
+        {"name": "r", "members": 1, "vgpu": {"memory": "1Gi"}, "cpu": "200m", "memory": "32Mi", "command": ["python3", "-c", deaf]}])
     wait_for_phase(installed, space, "Running", name="deaf")
     installed.wait_for(lambda: "0| deaf" in thole("logs", "deaf", "-n", space, check=False).stdout, "the rank to be deaf")
     assert "is being killed" in thole("cancel", "deaf", "-n", space, "--now").stdout
@@ -238,7 +238,7 @@ def test_what_a_launcher_finds(installed, request):
     make_store(installed, space, os.environ["THOLE_COMMAND"])
     request.addfinalizer(lambda: installed.kubectl("delete", "tj", "--all", "-n", space, seconds=120))
     apply_job(installed, space, "launcher", checkpoint={"store": "checkpoints", "key": "digits", "interval": 10, "keep": 2}, roles=[
-        {"name": "r", "members": 2, "ranksPerMember": 2, "vgpu": {"memory": "1Gi"}, "cpu": "10m", "memory": "64Mi", "command": ["python3", "-c", LAUNCHER]}])
+        {"name": "r", "members": 2, "ranksPerMember": 2, "vgpu": {"memory": "1Gi"}, "cpu": "200m", "memory": "64Mi", "command": ["python3", "-c", LAUNCHER]}])
     wait_for_phase(installed, space, "Complete", name="launcher")
     run = installed.api.get("trainingjobs", "launcher", space)["metadata"]["uid"]
     first = installed.api.get("pods", "launcher-1-r-0", space)["status"]["podIP"]
@@ -282,7 +282,7 @@ def test_a_script_that_knows_nothing_of_thole(installed, thole, request):
     installed.kubectl("create", "namespace", space)
     request.addfinalizer(lambda: installed.kubectl("delete", "tj", "--all", "-n", space, seconds=120))
     apply_job(installed, space, "plain", roles=[
-        {"name": "r", "members": 2, "vgpu": {"memory": "1Gi"}, "cpu": "10m", "memory": "32Mi", "command": ["python3", "-c", PLAIN]}])
+        {"name": "r", "members": 2, "vgpu": {"memory": "1Gi"}, "cpu": "200m", "memory": "32Mi", "command": ["python3", "-c", PLAIN]}])
     end = wait_for_phase(installed, space, "Complete", name="plain")
     said = thole("logs", "plain", "-n", space).stdout
     assert "0| met 1 of 2" in said and "1| met 0 of 2" in said and end.get("incidents", []) == [], said

@@ -70,7 +70,7 @@ with thole.join() as run:
 
 def test_who_cannot_be_asked_is_told_and_trains_on(installed, space):
     """As a NetworkPolicy does: nothing that rank 0 sends reaches the controller. It is said after some failures, and once."""
-    spec = {"roles": [{"name": "r", "members": 1, "vgpu": {"memory": "1Gi"}, "cpu": "10m", "memory": "64Mi", "command": ["python3", "-c", ONE_RANK]}],
+    spec = {"roles": [{"name": "r", "members": 1, "vgpu": {"memory": "1Gi"}, "cpu": "200m", "memory": "64Mi", "command": ["python3", "-c", ONE_RANK]}],
             "gracePeriod": "5s", "recovery": {"hangTimeout": "20s"}}
     installed.kubectl("apply", "-n", space, "-f", "-", given=json.dumps({"apiVersion": "thole.dev/v1alpha1", "kind": "TrainingJob", "metadata": {"name": "one"}, "spec": spec}))
 
@@ -123,7 +123,7 @@ raise SystemExit(1)
 @pytest.mark.parametrize("script", [SOCKET_LIE, MESSAGE_LIE], ids=["socket", "message"])
 def test_a_rank_that_lies_spoils_nothing(installed, space, script):
     """Numbers that no status holds: the job ends as it would, and others are read."""
-    spec = {"roles": [{"name": "r", "members": 1, "vgpu": {"memory": "1Gi"}, "cpu": "10m", "memory": "64Mi", "command": ["python3", "-c", script]}],
+    spec = {"roles": [{"name": "r", "members": 1, "vgpu": {"memory": "1Gi"}, "cpu": "200m", "memory": "64Mi", "command": ["python3", "-c", script]}],
             "recovery": {"maxIncidents": 3, "maxWithoutProgress": 2}}
     installed.kubectl("apply", "-n", space, "-f", "-", given=json.dumps({"apiVersion": "thole.dev/v1alpha1", "kind": "TrainingJob", "metadata": {"name": "liar"}, "spec": spec}))
     end = wait_for_phase(installed, space, "Failed", name="liar")

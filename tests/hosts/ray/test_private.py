@@ -52,7 +52,8 @@ def test_the_resource_that_only_the_head_has(small):
     """Actors that must outlive nodes lie on it: node:__internal_head__. Without it they would be placed anywhere, and nothing fails."""
     import ray
 
-    assert [n["NodeID"] for n in ray.nodes() if "node:__internal_head__" in n["Resources"]] == [n["NodeID"] for n in ray.nodes() if n["Alive"]][:1]
+    with_it = [n["Labels"]["thole.dev/node"] for n in ray.nodes() if n["Alive"] and "node:__internal_head__" in n["Resources"]]
+    assert with_it == [n["name"] for n in small.known()["nodes"] if n["head"]], (with_it, small.known()["nodes"])
 
 
 def test_the_storage_of_a_run():
