@@ -106,7 +106,7 @@ def calls(ray, thole_ray, cluster):
     compare("ray.actors", "actors/s", 8, start(ours), start(plain), "ratio >= 0.97", "eight made, called and killed; peer: @ray.remote(num_gpus=0.3)", settle)
 
 
-def gangs(thole_ray):
+def gangs(ray, thole_ray):
     from ray.util.placement_group import placement_group, remove_placement_group
 
     from thole.ray.capacity import free_resources
@@ -126,10 +126,12 @@ def gangs(thole_ray):
                 raise RuntimeError("the placement group does not stand")
         return body
 
-    def free():
-        return {node: {name: round(value, 4) for name, value in names.items() if name == "GPU" or name.startswith("thole_")} for node, names in free_resources().items()}
+    def gpus_of(resources):
+        return {name: round(value, 4) for name, value in resources.items() if name == "GPU" or name.startswith("thole_")}
 
-    before = free()
+    def all_is_free():
+        free = free_resources()
+        return all(gpus_of(free.get(n["NodeID"], {})) == gpus_of(n["Resources"]) for n in ray.nodes() if n["Alive"])
 
     def give_back():
         """What stands is given back, and Ray has heard of it: neither is timed here."""
@@ -137,7 +139,7 @@ def gangs(thole_ray):
             standing.pop()()
         from cluster import until
 
-        until(lambda: free() == before, what="what the last round held")
+        until(all_is_free, what="the end of what the last round held")
 
     def with_its_end(body):
         def timed():
@@ -202,7 +204,7 @@ def main():
 
             import thole.ray
             calls(ray, thole.ray, cluster)
-            gangs(thole.ray)
+            gangs(ray, thole.ray)
             files(thole.ray)
         except BaseException:
             traceback.print_exc()  # before the end of the cluster, which ends this process too

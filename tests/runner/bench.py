@@ -57,8 +57,8 @@ def knows_long(name):
     return False
 
 
-def run(name, path, context, short=False):
-    """The lines of one figure; raises RuntimeError with what it said if it failed."""
+def run(name, path, context, lines, short=False):
+    """Adds the lines of one figure to `lines` as they come; raises RuntimeError with what it said if it failed."""
     if path is None:
         suite = Suite("bench")
         if not context.build(suite, "release", f"figure_{name}"):
@@ -68,20 +68,20 @@ def run(name, path, context, short=False):
     if context.long and knows_long(name):
         command.append("--long")
     environment = {**(SHORT if short else {}), **os.environ, **context.environment()}
-    lines, other = [], []
+    before, other = len(lines), []
     with tempfile.TemporaryFile("w+", errors="replace") as said:
         with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=said, text=True, errors="replace",
                               stdin=subprocess.DEVNULL) as figure:
             for text in figure.stdout:
                 if text.startswith("{"):
-                    lines.append(json.loads(text))
-                    print(f"  {lines[-1].get('id')} {shown(lines[-1].get('ours'))} {lines[-1].get('unit')}", file=sys.stderr, flush=True)
+                    line = json.loads(text)
+                    lines.append({**{c: line.get(c) for c in COLUMNS}, "met": met(line), "note": line.get("note")})
+                    print(f"  {line.get('id')} {shown(line.get('ours'))} {line.get('unit')}", file=sys.stderr, flush=True)
                 else:
                     other.append(text)
-        if figure.returncode != 0 or not lines:
+        if figure.returncode != 0 or len(lines) == before:
             said.seek(0)
             raise RuntimeError(f"exit code {figure.returncode}\n{''.join(other)[-2000:]}{said.read()[-2000:]}")
-    return lines
 
 
 def shown(value):
@@ -126,7 +126,7 @@ def main():
     for name, path in chosen.items():
         print(f"{name} ...", file=sys.stderr, flush=True)
         try:
-            lines += [{**{c: line.get(c) for c in COLUMNS}, "met": met(line), "note": line.get("note")} for line in run(name, path, context, arguments.short)]
+            run(name, path, context, lines, arguments.short)
         except RuntimeError as problem:
             print(f"tests/bench: {name}: {problem}", file=sys.stderr)
             failed = True
