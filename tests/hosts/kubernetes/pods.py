@@ -8,12 +8,13 @@ MEMORY, SHARE = "thole.dev/vgpu-memory-mib", "thole.dev/vgpu-share"
 OURS = ("thole-scheduler", "scheduler-plugins-scheduler")  # the second is the name that KubeRay's operator gives
 
 
-def add_node(cluster: Any, name: str, gpus: int = 1, mib: int = 8192, cpu: str = "64", kwok: bool = True, **spec: Any) -> None:
-    """A node that kwok plays (simulated), with so many simulated GPUs of `mib` each; without kwok nobody answers for it."""
+def add_node(cluster: Any, name: str, gpus: int = 1, mib: int = 8192, cpu: str = "64", kwok: bool = True, written: str = "", **spec: Any) -> None:
+    """A node that kwok plays (simulated), with so many simulated GPUs of `mib` each; without kwok nobody answers for it. `written`: what its
+    annotation says in the place of them, from the first."""
     cards = [{"uuid": f"SIM-{name}-{i}", "model": "simulated", "memoryMiB": mib, "contextMiB": 0, "simulated": True} for i in range(gpus)]
     cluster.api.create("nodes", {"apiVersion": "v1", "kind": "Node", "spec": spec,
                                  "metadata": {"name": name, "labels": {"kubernetes.io/hostname": name},
-                                              "annotations": {**({"kwok.x-k8s.io/node": "fake"} if kwok else {}), "thole.dev/gpus": json.dumps(cards)}}})
+                                              "annotations": {**({"kwok.x-k8s.io/node": "fake"} if kwok else {}), "thole.dev/gpus": written or json.dumps(cards)}}})
     have = {"cpu": cpu, "memory": "64Gi", "pods": "200", MEMORY: str(gpus * mib), SHARE: str(1000 * gpus)}
     cluster.api.patch("nodes", name, {"status": {"capacity": have, "allocatable": have,
                                                  "conditions": [{"type": "Ready", "status": "True", "reason": "Test"}]}}, part="status")
